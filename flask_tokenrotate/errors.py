@@ -1,0 +1,217 @@
+"""Every exception of the extension: one tree, branched by what the caller can do about it.
+
+===================================  ======  ====================================================
+Class                                Status  What to do
+===================================  ======  ====================================================
+`Misconfigured`                      500     fix the configuration; the message names the key
+`ProviderMisconfigured`              502     fix the registration at the provider (or the secret)
+`SignInRequired`                     401     send the user to sign in; a redirect for HTML pages
+`SignInFailed`                       400     start signing in again; `reason` tells the cases apart
+`TryLater` and its three branches    503     try again after `retry_after` seconds
+`InvalidTokenResponse`               400     the token response given to `adopt` cannot be used
+`GrantUnreadable`                    500     an operator must look: no key opens the stored tokens
+===================================  ======  ====================================================
+
+No message, attribute or ``repr`` of these ever carries a token, code, state, secret or key.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+SignInFailure = Literal[
+    "no_cookie",
+    "unknown_state",
+    "expired",
+    "already_used",
+    "other_host",
+    "issuer_mismatch",
+    "denied",
+    "provider_error",
+    "exchange_failed",
+    "identity_mismatch",
+]
+
+
+class TokenRotateError(Exception):
+    """Base of all errors of this extension.
+
+    ``status`` is the HTTP status that the default error handler answers with; ``code`` is a
+    stable machine-readable name, used as the ``type`` of the problem document.
+    """
+
+    status = 500
+    code = "token_rotate_error"
+
+
+class Misconfigured(TokenRotateError):
+    """The application's configuration cannot work; the message names the value and the cure."""
+
+    code = "misconfigured"
+
+
+class ProviderMisconfigured(TokenRotateError):
+    """The provider refuses this client: wrong secret, wrong grant type, wrong endpoint.
+
+    The grant stays alive. ``error`` is the provider's own code (such as ``invalid_client``),
+    ``retry_after`` is the time in seconds until the provider is asked again.
+    """
+
+    status = 502
+    code = "provider_misconfigured"
+
+    def __init__(self, provider: str, error: str, retry_after: float = 0.0) -> None:
+        self.provider = provider
+        self.error = error
+        self.retry_after = retry_after
+        super().__init__(
+            f"The token endpoint of {provider!r} refuses this client ({error}). Check the client id, "
+            f"the client secret, client_auth and token_endpoint registered for {provider!r}."
+        )
+
+
+class SignInRequired(TokenRotateError):
+    """There is no usable grant: the user has to sign in at the provider.
+
+    ``reason`` is ``"no_grant"``, an end reason of the grant (``"signed_out"``, ``"refused"``,
+    ``"replaced"``), ``"outcome_unknown"``, ``"no_refresh_token"`` or ``"missing_scopes"``.
+    ``login_url`` is filled in where the error is answered inside a request.
+    """
+
+    status = 401
+    code = "sign_in_required"
+
+    def __init__(
+        self,
+        provider: str,
+        reason: str,
+        *,
+        scopes: frozenset[str] = frozenset(),
+        login_url: str | None = None,
+    ) -> None:
+        self.provider = provider
+        self.reason = reason
+        self.scopes = scopes
+        self.login_url = login_url
+        super().__init__(f"Sign-in at {provider!r} is required ({reason}).")
+
+
+class SignInFailed(TokenRotateError):
+    """A sign-in could not be completed; ``reason`` says which case, the message what to do."""
+
+    status = 400
+    code = "sign_in_failed"
+
+    def __init__(self, provider: str, reason: SignInFailure, message: str) -> None:
+        self.provider = provider
+        self.reason: SignInFailure = reason
+        super().__init__(message)
+
+
+class TryLater(TokenRotateError):
+    """Nothing is lost and nobody is signed out: the same request works later.
+
+    ``retry_after`` is in seconds and becomes the ``Retry-After`` header.
+    """
+
+    status = 503
+    code = "try_later"
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class ProviderUnavailable(TryLater):
+    """The provider does not answer or asks to wait, and the access token has run out."""
+
+    code = "provider_unavailable"
+
+    def __init__(self, provider: str, *, retry_after: float) -> None:
+        self.provider = provider
+        super().__init__(
+            f"The token endpoint of {provider!r} is not available; it is asked again in {retry_after:.1f} s.",
+            retry_after=retry_after,
+        )
+
+
+class RotationTimeout(TryLater):
+    """Another worker holds the claim and did not finish within ``TOKENROTATE_WAIT_SECONDS``."""
+
+    code = "rotation_timeout"
+
+    def __init__(self, provider: str, *, waited: float, retry_after: float) -> None:
+        self.provider = provider
+        self.waited = waited
+        super().__init__(
+            f"The rotation at {provider!r} that another worker has claimed did not finish within {waited:.1f} s.",
+            retry_after=retry_after,
+        )
+
+
+class StoreUnavailable(TryLater):
+    """The grant database cannot be reached; the driver's error is the ``__cause__``."""
+
+    code = "store_unavailable"
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message, retry_after=retry_after)
+
+
+class TablesMissing(Misconfigured):
+    """The grant tables do not exist in the database."""
+
+    code = "tables_missing"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The tables of Flask-TokenRotate do not exist in this database. "
+            "Create them with: flask tokenrotate create-tables"
+        )
+
+
+class UnknownProvider(Misconfigured):
+    """No provider of this name is registered."""
+
+    code = "unknown_provider"
+
+    def __init__(self, name: str, registered: tuple[str, ...]) -> None:
+        self.name = name
+        known = ", ".join(sorted(registered)) or "none"
+        super().__init__(
+            f"No provider {name!r} is registered (registered: {known}). "
+            f"Register it with rotate.register({name!r}, client_id=…) or in TOKENROTATE_PROVIDERS."
+        )
+
+
+class InvalidTokenResponse(TokenRotateError):
+    """A token response handed to ``adopt`` has no usable access token."""
+
+    status = 400
+    code = "invalid_token_response"
+
+
+class GrantUnreadable(TokenRotateError):
+    """No configured key opens the stored token set of a grant.
+
+    ``sealed_with`` and ``configured`` are key fingerprints: short hashes that name keys without
+    revealing them.
+    """
+
+    code = "grant_unreadable"
+
+    def __init__(self, grant_id: str, sealed_with: str, configured: tuple[str, ...]) -> None:
+        self.grant_id = grant_id
+        self.sealed_with = sealed_with
+        self.configured = configured
+        keys = ", ".join(configured)
+        cause = (
+            "the row was altered or copied from another grant"
+            if sealed_with in configured
+            else "add the key that it was sealed with to TOKENROTATE_ENCRYPTION_KEYS (or the former "
+            "secret key to SECRET_KEY_FALLBACKS)"
+        )
+        super().__init__(
+            f"The token set of grant {grant_id} was sealed with key {sealed_with} and does not open "
+            f"(configured keys: {keys}): {cause}."
+        )

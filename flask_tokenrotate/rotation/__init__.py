@@ -1,0 +1,1 @@
+"""The rotation protocol. Imports neither Flask nor SQLAlchemy nor requests."""

@@ -1,0 +1,188 @@
+"""What the protocol needs from the world, as written contracts.
+
+The simulator and the tests implement these in memory; `storage` and `providers` implement them on
+SQLAlchemy and requests-oauthlib. One contract suite runs over every store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal, Protocol
+
+from .tokens import Attempt, Claim, EndReason, Grant, NewGrant, Secret, TokenSet
+from .verdict import Verdict
+
+
+class SaveOutcome(Enum):
+    """What became of a token set that a holder wanted to save."""
+
+    SAVED = "saved"
+    SUPERSEDED = "superseded"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Release:
+    """How a claim is given up without a token set.
+
+    ``in_doubt`` True: the redemption ended without a known outcome, which the row must remember.
+    ``retry_after``: nobody asks the provider again for this many seconds; ``failure`` is a short
+    code for people and for the other workers (``"busy"``, ``"misconfigured:invalid_client"``).
+    """
+
+    in_doubt: bool = False
+    retry_after: float | None = None
+    failure: str | None = None
+
+
+class GrantStore(Protocol):
+    """The rows. Every method is one short transaction of its own, committed when it returns.
+
+    No method holds a connection after it returned. Times are taken from the database's clock
+    inside the statement. All methods raise `StoreUnavailable` when the database cannot be reached
+    and `TablesMissing` when the tables do not exist; losing a race is a value, never an error.
+    """
+
+    def add(self, new: NewGrant, *, replaces: str | None = None) -> Grant:
+        """Insert a grant (version 0, token version 0) and end the grant ``replaces`` with it, atomically."""
+        ...
+
+    def load(self, grant_id: str) -> Grant | None:
+        """Return the row with ``seen_at``, or None. Raises `GrantUnreadable` when no key opens it."""
+        ...
+
+    def find(self, user_id: str, provider: str) -> str | None:
+        """Return the id of the user's newest grant at the provider that has not ended, or None."""
+        ...
+
+    def try_claim(
+        self, grant_id: str, *, seen_version: int, redeems: int, doubts: int, holder: str, seconds: float
+    ) -> Claim | None:
+        """Take the claim if ``version`` is still ``seen_version`` and the grant has not ended.
+
+        Effect when won: version is ``seen_version + 1``, the claim stands with a new random id for
+        ``seconds``, and the row's doubts are ``doubts``. Returns None when another worker was
+        faster. When the answer to COMMIT is lost, the row is read back and the claim's id decides.
+        """
+        ...
+
+    def save(self, claim: Claim, tokens: TokenSet) -> SaveOutcome:
+        """Store ``tokens`` as token version ``claim.version`` if nothing newer was saved.
+
+        Eligible: the grant has not ended and its token version is lower than ``claim.version``;
+        whether the claim still stands does not matter (a late winner is welcome). Effect: version
+        grows by one, doubts, failures and ``retry_at`` are cleared, the standing claim is cleared
+        only if it is this one. May be called again after an error: saving twice is saving once.
+        """
+        ...
+
+    def release(self, claim: Claim, how: Release) -> bool:
+        """Give up ``claim`` if it still stands and return whether it did.
+
+        Effect: version grows by one, the claim is cleared, doubts grow by one if ``how.in_doubt``,
+        and ``retry_at``, ``failure`` and ``failures`` follow ``how.retry_after``.
+        """
+        ...
+
+    def end(self, grant_id: str, reason: EndReason, *, claim: Claim | None = None) -> bool:
+        """End the grant and return whether this call ended it. The token set stays, sealed.
+
+        With ``claim`` (a refusal): only if that claim still stands and its token version is still the
+        stored one, so that a refusal of an old refresh token never ends a grant that has a newer one.
+        Effect: version grows by one and the standing claim is cleared.
+        """
+        ...
+
+    def expire(self, grant_id: str, token_version: int) -> bool:
+        """Mark the access token of ``token_version`` as dead, if it is still the stored one.
+
+        No write of the protocol: the version stays.
+        """
+        ...
+
+
+AttemptMiss = Literal["unknown_state", "no_cookie", "other_browser", "expired", "already_used"]
+
+
+class AttemptStore(Protocol):
+    """The sign-ins under way. Transactions, clock and errors as in `GrantStore`.
+
+    State and browser id are stored as hashes and the attempt sealed, so that the table is of no use
+    to a reader.
+    """
+
+    def begin(self, state: Secret, browser: Secret, attempt: Attempt, *, seconds: float) -> None:
+        """Store ``attempt`` under ``state`` for ``seconds``, bound to the browser; prune expired ones."""
+        ...
+
+    def take(self, state: Secret, browser: Secret | None) -> Attempt | AttemptMiss:
+        """Use the attempt up and return it, or say why not; only a success uses it up.
+
+        A state is used at most once however many callbacks arrive together (compare-and-set).
+        """
+        ...
+
+
+class TokenEndpoint(Protocol):
+    """The provider's token and revocation endpoints. Never raises for what the provider does."""
+
+    def redeem(self, provider: str, refresh_token: Secret, *, deadline: float) -> Verdict:
+        """Post the refresh token once and return what the answer meant.
+
+        All of it (connect, send, answer) ends by ``deadline`` on `Clock.monotonic`, which is looked
+        at again right before the first byte leaves: after it nothing is sent (`NotSent`).
+        """
+        ...
+
+    def revoke(self, provider: str, tokens: TokenSet) -> bool:
+        """Revoke the token set (RFC 7009), best effort; return whether the provider confirmed it."""
+        ...
+
+
+class Event(Protocol):
+    """Something that threads of one process wait for."""
+
+    def set(self) -> None:
+        """Wake all who wait, now and later."""
+        ...
+
+    def wait(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds; return whether it was set."""
+        ...
+
+
+class Clock(Protocol):
+    """Durations in one process. Absolute times come from the database (`Grant.seen_at`)."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back and that go on while the machine sleeps."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Let ``seconds`` pass."""
+        ...
+
+    def event(self) -> Event:
+        """Return a new event that is not set."""
+        ...
+
+
+class Observer(Protocol):
+    """Is told what the protocol does, for logs, signals and timelines. Must not raise."""
+
+    def notify(self, name: str, grant: Grant, facts: Mapping[str, Any]) -> None:
+        """``name`` is one of `EVENTS`; ``facts`` are plain values and never a secret."""
+        ...
+
+
+EVENTS = {
+    "claimed": "this worker won the claim",
+    "token_rotated": "a redemption was saved",
+    "grant_ended": "the provider refused the refresh token, or the user signed out",
+    "rotation_failed": "a redemption brought no token set",
+    "scopes_changed": "the provider granted other scopes than before",
+    "save_failed": "a token set could not be saved and is kept in memory",
+    "waited": "this worker waited for another one's rotation",
+}

@@ -1,0 +1,175 @@
+"""What a worker that needs a token may do, decided from the row alone: pure, no clock, no I/O.
+
+`decide` is total; the first matching line of this table is the decision. *dead* means that the
+access token has run out, *stale* that it lives but not for ``min_ttl``, *ahead* that it is fresh
+but within the ahead window, *fresh* that it is neither.
+
+====  =======  =========  ==========================================  =============================
+Line  Grant    Token      Row                                         Decision
+====  =======  =========  ==========================================  =============================
+ 1    ended    any        any                                         SignIn(end reason)
+ 2    alive    fresh      any                                         Use
+ 3    alive    ahead      may be redeemed                             UseAndRotateAhead
+ 4    alive    ahead      otherwise                                   Use
+ 5    alive    stale      may be redeemed                             ClaimAndRedeem
+ 6    alive    stale      a claim stands                              Wait
+ 7    alive    stale      otherwise                                   Use
+ 8    alive    dead       may be redeemed                             ClaimAndRedeem
+ 9    alive    dead       a claim stands                              Wait
+10    alive    dead       no refresh token, or it has expired         SignIn("no_refresh_token")
+11    alive    dead       in doubt, no replay left                    SignIn("outcome_unknown")
+12    alive    dead       in doubt, settling                          InDoubt
+13    alive    dead       ``retry_at`` lies ahead                     Unavailable
+====  =======  =========  ==========================================  =============================
+
+*May be redeemed*: there is a refresh token, no claim stands, ``retry_at`` has passed, and the
+refresh token was either never posted with an unknown outcome, or once, the provider's profile
+says ``replay``, and the settling time is over. A claim *stands* until its deadline. After it, it
+counts as one doubt if it redeems the current token set; if a newer token set was saved meanwhile
+it is obsolete and counts as nothing.
+
+Lines 7 and 13 are rule "an outage is not a sign-out": what still lives is served.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from .tokens import Grant, StandingClaim, TokenSet
+
+OnUnknown = Literal["replay", "reauthorize"]
+
+MIN_TTL_SHARE = 0.5
+"""``min_ttl`` never exceeds this share of a token's lifetime, or a short-lived token would be
+stale from its first second and rotate on each request."""
+
+AHEAD_SHARE = 0.25
+"""The ahead window never exceeds this share of the lifetime, for the same reason."""
+
+MAX_POSTS = 2
+"""A refresh token is posted once, and once more after a doubt where the profile says ``replay``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """What the provider's profile and the settings say about rotating; all durations in seconds."""
+
+    min_ttl: float = 30.0
+    ahead: float = 300.0
+    on_unknown: OnUnknown = "replay"
+    settle: float = 2.0
+
+
+class Freshness(Enum):
+    """How far an access token is from its expiry."""
+
+    FRESH = "fresh"
+    AHEAD = "ahead"
+    STALE = "stale"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Use the stored access token."""
+
+
+@dataclass(frozen=True, slots=True)
+class UseAndRotateAhead:
+    """Use the stored access token, and rotate after the response was sent."""
+
+    doubts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimAndRedeem:
+    """Take the claim; ``doubts`` is what the row has to say about earlier posts of this refresh token."""
+
+    doubts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Another worker redeems: wait for the row to move."""
+
+    standing: StandingClaim
+
+
+@dataclass(frozen=True, slots=True)
+class InDoubt:
+    """Nobody knows whether the refresh token was spent; a replay is allowed from ``settled_at`` on."""
+
+    settled_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """The provider failed a moment ago: it is not asked again for ``retry_after`` seconds."""
+
+    retry_after: float
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """Only a new sign-in helps."""
+
+    reason: str
+
+
+Decision = Use | UseAndRotateAhead | ClaimAndRedeem | Wait | InDoubt | Unavailable | SignIn
+
+
+def freshness(tokens: TokenSet, now: float, policy: Policy) -> Freshness:
+    """Return how fresh the access token is at ``now``, with both margins capped by its lifetime."""
+    remaining = tokens.remaining(now)
+    if remaining <= 0:
+        return Freshness.DEAD
+    lifetime = float("inf") if tokens.lifetime is None else max(tokens.lifetime, 0.0)
+    min_ttl = min(policy.min_ttl, lifetime * MIN_TTL_SHARE)
+    if remaining < min_ttl:
+        return Freshness.STALE
+    if remaining < min_ttl + min(policy.ahead, lifetime * AHEAD_SHARE):
+        return Freshness.AHEAD
+    return Freshness.FRESH
+
+
+def decide(grant: Grant, now: float, policy: Policy) -> Decision:
+    """Return what a worker that needs a token of ``grant`` does; see the module's table."""
+    if grant.end_reason is not None:
+        return SignIn(grant.end_reason)
+    fresh = freshness(grant.tokens, now, policy)
+    if fresh is Freshness.FRESH:
+        return Use()
+    obstacle = _obstacle(grant, now, policy)
+    if fresh is Freshness.AHEAD:
+        return UseAndRotateAhead(obstacle.doubts) if isinstance(obstacle, ClaimAndRedeem) else Use()
+    if fresh is Freshness.STALE and not isinstance(obstacle, ClaimAndRedeem | Wait):
+        return Use()
+    return obstacle
+
+
+def _obstacle(
+    grant: Grant, now: float, policy: Policy
+) -> ClaimAndRedeem | Wait | InDoubt | Unavailable | SignIn:
+    """Return what stands between a worker and the redemption; ClaimAndRedeem when nothing does."""
+    standing = grant.standing
+    if standing is not None and now < standing.deadline:
+        return Wait(standing)
+    refresh_expires_at = grant.tokens.refresh_expires_at
+    if grant.tokens.refresh_token is None or (refresh_expires_at is not None and refresh_expires_at <= now):
+        return SignIn("no_refresh_token")
+    doubts = grant.doubts
+    settled_at = now
+    if standing is not None and standing.claim.redeems == grant.token_version:
+        doubts += 1
+        settled_at = standing.deadline + policy.settle
+    if doubts >= (MAX_POSTS if policy.on_unknown == "replay" else 1):
+        return SignIn("outcome_unknown")
+    if now < settled_at:
+        return InDoubt(settled_at)
+    if grant.retry_at is not None and now < grant.retry_at:
+        return Unavailable(grant.retry_at - now, grant.failure or "busy")
+    return ClaimAndRedeem(doubts)
