@@ -144,7 +144,7 @@ class RotationTimeout(TryLater):
         self.provider = provider
         self.waited = waited
         super().__init__(
-            f"The rotation at {provider!r} that another worker has claimed did not finish within {waited:.1f} s.",
+            f"The rotation at {provider!r} that another worker claimed did not finish within {waited:.1f} s.",
             retry_after=retry_after,
         )
 
