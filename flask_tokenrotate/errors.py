@@ -17,7 +17,7 @@ No message, attribute or ``repr`` of these ever carries a token, code, state, se
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 SignInFailure = Literal[
     "no_cookie",
@@ -42,6 +42,13 @@ class TokenRotateError(Exception):
 
     status = 500
     code = "token_rotate_error"
+
+    def __copy__(self) -> Self:
+        """Return an equal error, for each of several threads that share one failure."""
+        twin = type(self).__new__(type(self), *self.args)
+        twin.__dict__.update(self.__dict__)
+        twin.__cause__ = self.__cause__
+        return twin
 
 
 class Misconfigured(TokenRotateError):
@@ -75,7 +82,8 @@ class SignInRequired(TokenRotateError):
 
     ``reason`` is ``"no_grant"``, an end reason of the grant (``"signed_out"``, ``"refused"``,
     ``"replaced"``), ``"outcome_unknown"``, ``"no_refresh_token"`` or ``"missing_scopes"``.
-    ``login_url`` is filled in where the error is answered inside a request.
+    ``provider`` is None where a grant id names no row, until the request that asked fills it in;
+    ``login_url`` likewise, where the error is answered inside a request.
     """
 
     status = 401
@@ -83,7 +91,7 @@ class SignInRequired(TokenRotateError):
 
     def __init__(
         self,
-        provider: str,
+        provider: str | None,
         reason: str,
         *,
         scopes: frozenset[str] = frozenset(),
@@ -93,7 +101,8 @@ class SignInRequired(TokenRotateError):
         self.reason = reason
         self.scopes = scopes
         self.login_url = login_url
-        super().__init__(f"Sign-in at {provider!r} is required ({reason}).")
+        where = "" if provider is None else f" at {provider!r}"
+        super().__init__(f"Sign-in{where} is required ({reason}).")
 
 
 class SignInFailed(TokenRotateError):
@@ -140,11 +149,11 @@ class RotationTimeout(TryLater):
 
     code = "rotation_timeout"
 
-    def __init__(self, provider: str, *, waited: float, retry_after: float) -> None:
-        self.provider = provider
+    def __init__(self, grant_id: str, *, waited: float, retry_after: float) -> None:
+        self.grant_id = grant_id
         self.waited = waited
         super().__init__(
-            f"The rotation at {provider!r} that another worker claimed did not finish within {waited:.1f} s.",
+            f"The rotation of grant {grant_id} by another worker did not finish within {waited:.1f} s.",
             retry_after=retry_after,
         )
 

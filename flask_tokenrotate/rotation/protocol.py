@@ -136,6 +136,11 @@ def freshness(tokens: TokenSet, now: float, policy: Policy) -> Freshness:
     return Freshness.FRESH
 
 
+def may_post_again(doubts: int, policy: Policy) -> bool:
+    """Return whether a refresh token may be posted after ``doubts`` posts without a known outcome."""
+    return doubts < (MAX_POSTS if policy.on_unknown == "replay" else 1)
+
+
 def decide(grant: Grant, now: float, policy: Policy) -> Decision:
     """Return what a worker that needs a token of ``grant`` does; see the module's table."""
     if grant.end_reason is not None:
@@ -166,7 +171,7 @@ def _obstacle(
     if standing is not None and standing.claim.redeems == grant.token_version:
         doubts += 1
         settled_at = standing.deadline + policy.settle
-    if doubts >= (MAX_POSTS if policy.on_unknown == "replay" else 1):
+    if not may_post_again(doubts, policy):
         return SignIn("outcome_unknown")
     if now < settled_at:
         return InDoubt(settled_at)

@@ -1,0 +1,100 @@
+"""The process cache: the grants that this process read a moment ago.
+
+Bounded in entries (least recently used go first) and in seconds: ``seconds`` is how long this
+process may still use a token that another process ended or expired by hand. Expiry by the clock is
+always seen, because readers check it on each hit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from .ports import Clock
+from .sighting import Sighting
+
+
+class _Entry:
+    __slots__ = ("ahead_pause_until", "seen", "until")
+
+    def __init__(self, seen: Sighting, until: float) -> None:
+        self.seen = seen
+        self.until = until
+        self.ahead_pause_until = 0.0
+
+
+class GrantCache:
+    """Sightings by grant id. Thread-safe."""
+
+    def __init__(self, clock: Clock, *, entries: int, seconds: float) -> None:
+        self._clock = clock
+        self._limit = entries
+        self._seconds = seconds
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._lock = threading.Lock()
+        self._epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        """A number that changes with each `forget`; read it before the row, hand it to `put`."""
+        return self._epoch
+
+    def get(self, grant_id: str) -> Sighting | None:
+        """Return what was seen of the grant within the last ``seconds``, or None."""
+        with self._lock:
+            entry = self._entries.get(grant_id)
+            if entry is None:
+                return None
+            if entry.until <= self._clock.monotonic():
+                del self._entries[grant_id]
+                return None
+            self._entries.move_to_end(grant_id)
+            return entry.seen
+
+    def put(self, seen: Sighting, epoch: int) -> None:
+        """Keep ``seen``, unless a grant was forgotten since ``epoch`` or a newer row is kept already.
+
+        A grant that has ended is never kept, and drops what was kept of it.
+
+        Without the epoch, a thread that read the row before a sign-out and arrives here after it
+        would bring the signed-out token back.
+        """
+        grant = seen.grant
+        with self._lock:
+            if grant.end_reason is not None:
+                self._entries.pop(grant.id, None)
+                return
+            if epoch != self._epoch or self._seconds <= 0:
+                return
+            kept = self._entries.get(grant.id)
+            if kept is not None and kept.seen.grant.version > grant.version:
+                return
+            self._entries[grant.id] = _Entry(seen, self._clock.monotonic() + self._seconds)
+            self._entries.move_to_end(grant.id)
+            if len(self._entries) > self._limit:
+                self._entries.popitem(last=False)
+
+    def forget(self, grant_id: str) -> None:
+        """Drop the grant, and whatever readers that are under way would still put."""
+        with self._lock:
+            self._epoch += 1
+            self._entries.pop(grant_id, None)
+
+    def start_ahead(self, grant_id: str, pause: float) -> bool:
+        """Return True to one caller in each ``pause`` seconds: the one who shall rotate ahead.
+
+        A grant that is not kept gives no way to tell, so that every caller gets True.
+        """
+        with self._lock:
+            entry = self._entries.get(grant_id)
+            if entry is None:
+                return True
+            now = self._clock.monotonic()
+            if now < entry.ahead_pause_until:
+                return False
+            entry.ahead_pause_until = now + pause
+            return True
+
+    def empty_copy(self) -> GrantCache:
+        """Return a cache with the same bounds that holds nothing, and a lock that nobody holds."""
+        return GrantCache(self._clock, entries=self._limit, seconds=self._seconds)

@@ -1,0 +1,252 @@
+"""One redemption: claim, post, and write down what came of it.
+
+`Redeemer.redeem` is called when `decide` said that the row may be redeemed. It returns the grant
+with its new token set, or None: the row says what happened, read it again.
+
+Nothing is held while the provider thinks: the claim is committed before the first byte leaves, and
+the save is a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from ..errors import StoreUnavailable
+from .ports import Clock, GrantStore, Observer, Release, SaveOutcome, TokenEndpoint
+from .protocol import Policy, may_post_again
+from .sighting import Sighting
+from .tokens import Claim, Grant, TokenSet
+from .verdict import Busy, Misconfigured, NotSent, Refused, Rotated, Unknown, Verdict
+from .waiting import AnswerTimes
+
+logger = logging.getLogger("flask_tokenrotate")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """How long things may take; all in seconds.
+
+    ``redeem``: one call of the token endpoint, connect to last byte. ``claim``: how long a claim
+    stands; longer than ``redeem``, so that its holder can post inside it. ``wait``: how long a
+    request waits for another worker's rotation; shorter than the web server's own time-out.
+    ``backoff`` and ``backoff_limit``: the pause after the first failure, doubled with each more, up
+    to the limit. ``misconfigured_pause``: the pause after the provider refused this client.
+    ``save_pauses``: the pauses between attempts to write down an outcome.
+    """
+
+    redeem: float = 7.0
+    claim: float = 10.0
+    wait: float = 15.0
+    backoff: float = 1.0
+    backoff_limit: float = 60.0
+    misconfigured_pause: float = 30.0
+    save_pauses: tuple[float, ...] = (0.05, 0.2, 0.5, 1.0)
+
+
+class Redeemer:
+    """Carries out redemptions through the ports."""
+
+    def __init__(
+        self,
+        store: GrantStore,
+        endpoint: TokenEndpoint,
+        clock: Clock,
+        observer: Observer,
+        timing: Timing,
+        *,
+        holder: Callable[[], str],
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._store = store
+        self._endpoint = endpoint
+        self._clock = clock
+        self._observer = observer
+        self._timing = timing
+        self._holder = holder
+        self._jitter = jitter
+        self.answer_times = AnswerTimes()
+        self._unsaved: dict[str, tuple[Claim, TokenSet]] = {}
+
+    def redeem(self, seen: Sighting, doubts: int, policy: Policy) -> Sighting | None:
+        """Claim the row as ``seen``, post its refresh token and settle what came of it."""
+        grant = seen.grant
+        seen_version = grant.version
+        while True:
+            # The holder's own deadline counts from before the claim was sent: a process that is
+            # stopped between the claim's COMMIT and this line must not think that it has time.
+            claimed_at = self._clock.monotonic()
+            claim = self._store.try_claim(
+                grant.id,
+                seen_version=seen_version,
+                redeems=grant.token_version,
+                doubts=doubts,
+                holder=self._holder(),
+                seconds=self._timing.claim,
+            )
+            if claim is None:
+                return None
+            self._observer.notify("claimed", grant, {"claim_version": claim.version, "doubts": doubts})
+            posted_at = self._clock.monotonic()
+            verdict = self._post(grant, claimed_at, posted_at)
+            if not self._replays_at_once(verdict, doubts, policy):
+                return self._settle(seen, claim, posted_at, verdict)
+            # The claim's version was ours, so only a sign-in or sign-out can take it from us now.
+            seen_version, doubts = claim.version, doubts + 1
+
+    def _post(self, grant: Grant, claimed_at: float, now: float) -> Verdict | None:
+        """Redeem inside the claim; None when too little of the claim is left to post at all."""
+        refresh_token = grant.tokens.refresh_token
+        if refresh_token is None or now + self._timing.redeem > claimed_at + self._timing.claim:
+            return None
+        verdict = self._endpoint.redeem(grant.provider, refresh_token, deadline=now + self._timing.redeem)
+        if isinstance(verdict, Rotated):
+            self.answer_times.record(grant.provider, self._clock.monotonic() - now)
+        return verdict
+
+    def _replays_at_once(self, verdict: Verdict | None, doubts: int, policy: Policy) -> bool:
+        """A holder that knows its own call ended without an answer need not wait for a deadline.
+
+        After a time-out it does wait: the provider hangs, and the one replay is too dear to be
+        spent on a provider that does not answer.
+        """
+        return isinstance(verdict, Unknown) and not verdict.timed_out and may_post_again(doubts + 1, policy)
+
+    def _settle(
+        self, seen: Sighting, claim: Claim, posted_at: float, verdict: Verdict | None
+    ) -> Sighting | None:
+        grant = seen.grant
+        if isinstance(verdict, Rotated):
+            return self._keep(seen, claim, posted_at, verdict)
+        if isinstance(verdict, Refused):
+            self._refused(grant, claim, verdict)
+            return None
+        how = self._how_to_release(grant, verdict)
+        self._write_down(lambda: self._store.release(claim, how))
+        if verdict is not None:
+            level = logging.ERROR if isinstance(verdict, Misconfigured) else logging.WARNING
+            logger.log(level, "rotation of grant %s at %s failed: %s", grant.id, grant.provider, verdict)
+            self._observer.notify(
+                "rotation_failed", grant, {"failure": how.failure, "retry_after": how.retry_after}
+            )
+        return None
+
+    def _how_to_release(self, grant: Grant, verdict: Verdict | None) -> Release:
+        backoff = min(self._timing.backoff * 2 ** min(grant.failures, 20), self._timing.backoff_limit)
+        # Jitter: the grants that one outage hit at once shall not come back at once.
+        backoff *= 0.75 + 0.5 * self._jitter()
+        match verdict:
+            case Busy(retry_after=retry_after):
+                return Release(retry_after=max(backoff, retry_after or 0.0), failure="busy")
+            case NotSent():
+                return Release(retry_after=backoff, failure="not_sent")
+            case Unknown():
+                return Release(in_doubt=True, retry_after=backoff, failure="unknown")
+            case Misconfigured(error=error):
+                pause = max(backoff, self._timing.misconfigured_pause)
+                return Release(retry_after=pause, failure=f"misconfigured:{error}")
+            case _:
+                return Release()
+
+    def _refused(self, grant: Grant, claim: Claim, verdict: Refused) -> None:
+        """Believe a refusal only as the newest claim's holder, and only of the stored token set.
+
+        A late winner may have saved a newer token set while this refusal of the old one was on its
+        way; `GrantStore.end` looks at both in the statement itself. A false death is the most
+        expensive error there is.
+        """
+        if self._write_down(lambda: self._store.end(grant.id, "refused", claim=claim)):
+            logger.warning("grant %s ended: %s refused it (%s)", grant.id, grant.provider, verdict.error)
+            self._observer.notify("grant_ended", grant, {"reason": "refused", "error": verdict.error})
+        else:
+            self._write_down(lambda: self._store.release(claim, Release()))
+
+    def _keep(self, seen: Sighting, claim: Claim, posted_at: float, verdict: Rotated) -> Sighting | None:
+        """Save first, complain later."""
+        grant = seen.grant
+        # Lifetimes count from before the request left: the token never seems younger than it is.
+        tokens = grant.tokens.rotated(verdict.answer, now=seen.now(posted_at))
+        try:
+            outcome = self._write_down(lambda: self._store.save(claim, tokens))
+        except StoreUnavailable:
+            self._unsaved[grant.id] = (claim, tokens)
+            logger.exception("the new token set of grant %s could not be saved; kept in memory", grant.id)
+            self._observer.notify("save_failed", grant, {"token_version": claim.version})
+            return self._new_sighting(seen, claim, tokens)
+        return self._saved(seen, claim, tokens, outcome, verdict.complaints)
+
+    def _saved(
+        self,
+        seen: Sighting,
+        claim: Claim,
+        tokens: TokenSet,
+        outcome: SaveOutcome,
+        complaints: tuple[str, ...],
+    ) -> Sighting | None:
+        grant = seen.grant
+        if outcome is SaveOutcome.SUPERSEDED:
+            return None
+        if outcome is SaveOutcome.ENDED:
+            self._revoke_if_signed_out(grant.id, tokens)
+            return None
+        for complaint in complaints:
+            logger.warning("token answer of %s for grant %s: %s", grant.provider, grant.id, complaint)
+        self._observer.notify("token_rotated", grant, {"token_version": claim.version})
+        if grant.tokens.scopes is not None and tokens.scopes != grant.tokens.scopes:
+            facts = {"before": sorted(grant.tokens.scopes), "now": sorted(tokens.scopes or ())}
+            self._observer.notify("scopes_changed", grant, facts)
+        return self._new_sighting(seen, claim, tokens)
+
+    def _revoke_if_signed_out(self, grant_id: str, tokens: TokenSet) -> None:
+        """Revoke tokens that found their grant ended, if its user ended it.
+
+        After a refusal or a replacement they are left alone: at many providers revoking one token
+        kills the whole family, the successor included.
+        """
+        row = self._write_down(lambda: self._store.load(grant_id))
+        if row is not None and row.end_reason == "signed_out":
+            self._endpoint.revoke(row.provider, tokens)
+
+    def _new_sighting(self, seen: Sighting, claim: Claim, tokens: TokenSet) -> Sighting:
+        monotonic = self._clock.monotonic()
+        grant = replace(
+            seen.grant,
+            tokens=tokens,
+            seen_at=seen.now(monotonic),
+            version=claim.version + 1,
+            token_version=claim.version,
+            standing=None,
+            doubts=0,
+            retry_at=None,
+            failure=None,
+            failures=0,
+        )
+        return Sighting(grant, monotonic)
+
+    def save_what_is_unsaved(self) -> None:
+        """Try once more to save the token sets that could not be saved when they came.
+
+        Called before each read of a row: the sooner the database has them, the less likely another
+        worker takes the claim for in doubt. They are kept until the database is back.
+        """
+        for grant_id, (claim, tokens) in list(self._unsaved.items()):
+            try:
+                if self._store.save(claim, tokens) is SaveOutcome.ENDED:
+                    self._revoke_if_signed_out(grant_id, tokens)
+            except StoreUnavailable:
+                return
+            self._unsaved.pop(grant_id, None)
+
+    def _write_down(self, write: Callable[[], T]) -> T:
+        """Call ``write`` until the database takes it, within ``Timing.save_pauses``."""
+        for pause in self._timing.save_pauses:
+            try:
+                return write()
+            except StoreUnavailable:
+                self._clock.sleep(pause)
+        return write()

@@ -1,0 +1,295 @@
+"""Carries the protocol's decisions out: cache, single flight, claim, redeem, wait.
+
+`Rotator.fresh` is the whole of it for a caller: it returns a usable token set or raises one of the
+errors of `flask_tokenrotate.errors`. Safe to call from any number of threads, processes and hosts.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import random
+import socket
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NoReturn
+
+from ..errors import (
+    GrantUnreadable,
+    ProviderMisconfigured,
+    ProviderUnavailable,
+    RotationTimeout,
+    SignInRequired,
+    TokenRotateError,
+)
+from .cache import GrantCache
+from .flights import Flight, Flights
+from .ports import Clock, GrantStore, Observer, TokenEndpoint
+from .protocol import (
+    AHEAD_SHARE,
+    ClaimAndRedeem,
+    Freshness,
+    Policy,
+    SignIn,
+    Unavailable,
+    Use,
+    UseAndRotateAhead,
+    decide,
+    freshness,
+)
+from .redeemer import Redeemer, Timing
+from .sighting import Fresh, Origin, Sighting
+from .tokens import Grant
+from .waiting import Patience
+
+logger = logging.getLogger("flask_tokenrotate")
+
+YOUNG = 5.0
+"""Seconds for which a refusal by a resource server says nothing about a token set just issued."""
+
+
+def _this_worker() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}"
+
+
+class Rotator:
+    """Keeps the grants of one store fresh. One for each application and process."""
+
+    def __init__(
+        self,
+        store: GrantStore,
+        endpoint: TokenEndpoint,
+        clock: Clock,
+        observer: Observer,
+        *,
+        policy_for: Callable[[str], Policy],
+        timing: Timing,
+        cache_entries: int,
+        cache_seconds: float,
+        holder: Callable[[], str] = _this_worker,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._store = store
+        self._endpoint = endpoint
+        self._clock = clock
+        self._observer = observer
+        self._policy_for = policy_for
+        self._timing = timing
+        self._cache = GrantCache(clock, entries=cache_entries, seconds=cache_seconds)
+        self._flights: Flights[Fresh, TokenRotateError] = Flights(clock, TokenRotateError)
+        self._flights_ahead: Flights[None, TokenRotateError] = Flights(clock, TokenRotateError)
+        self._redeemer = Redeemer(store, endpoint, clock, observer, timing, holder=holder, jitter=jitter)
+        _rotators.add(self)
+
+    def fresh(self, grant_id: str, *, min_ttl: float | None = None, at_least: int = 0) -> Fresh:
+        """Return a token set that lives for ``min_ttl`` more seconds (default: the provider's policy).
+
+        ``at_least`` is a token version: an older token set is never returned. Raises SignInRequired,
+        ProviderUnavailable, ProviderMisconfigured, RotationTimeout, StoreUnavailable, GrantUnreadable.
+        """
+        give_up_at = self._clock.monotonic() + self._timing.wait
+        while True:
+            hit = self._from_cache(grant_id, min_ttl, at_least)
+            if hit is not None:
+                return hit
+            flight, mine = self._flights.join(grant_id)
+            if mine:
+                return self._flights.lead(grant_id, flight, lambda: self._lead(grant_id, min_ttl, give_up_at))
+            shared = self._follow(grant_id, flight, give_up_at)
+            if (
+                shared is not None
+                and shared.token_version >= at_least
+                and self.is_fresh(shared, min_ttl=min_ttl)
+            ):
+                return replace(shared, origin="waited", rotate_ahead=False)
+
+    def is_fresh(self, fresh: Fresh, *, min_ttl: float | None = None) -> bool:
+        """Return whether ``fresh`` may still be used now."""
+        return self._freshness(fresh.seen, min_ttl) in (Freshness.FRESH, Freshness.AHEAD)
+
+    def refused(self, fresh: Fresh, *, min_ttl: float | None = None) -> Fresh:
+        """Return what to use after a resource server refused the access token of ``fresh``.
+
+        The row is read first: if it has a newer token set, that one is returned and nothing is
+        redeemed. A token set that is younger than `YOUNG` is returned as it is, or a resource server
+        that refuses everything would cost a redemption for each request. Errors as in `fresh`.
+        """
+        seen = self._load(fresh.grant.id)
+        if seen.grant.token_version <= fresh.token_version:
+            if self._is_young(seen.grant):
+                return fresh
+            self._store.expire(fresh.grant.id, fresh.token_version)
+        return self.fresh(fresh.grant.id, min_ttl=min_ttl, at_least=fresh.token_version + 1)
+
+    def _is_young(self, grant: Grant) -> bool:
+        lifetime = grant.tokens.lifetime
+        if lifetime is None:
+            return False
+        return lifetime - grant.tokens.remaining(grant.seen_at) < min(YOUNG, lifetime * AHEAD_SHARE)
+
+    def expire(self, grant_id: str) -> None:
+        """Mark the stored access token as dead, for callers who learnt it elsewhere."""
+        grant = self._load(grant_id).grant
+        self._store.expire(grant_id, grant.token_version)
+        self._cache.forget(grant_id)
+
+    def forget(self, grant_id: str) -> None:
+        """Drop what this process remembers of the grant: it was replaced or changed from outside."""
+        self._cache.forget(grant_id)
+
+    def sign_out(self, grant_id: str) -> bool:
+        """End the grant, then revoke its tokens at the provider; return whether this call ended it.
+
+        The row comes first: from the moment it is ended no worker gets a token from it, and a
+        redemption in flight revokes what it brings. A provider that is down changes nothing.
+        """
+        ended = self._store.end(grant_id, "signed_out")
+        self._cache.forget(grant_id)
+        if not ended:
+            return False
+        try:
+            # Read after the end, so that a token set saved right before it is the one revoked.
+            grant = self._store.load(grant_id)
+        except GrantUnreadable:
+            logger.exception("grant %s is signed out, but its tokens cannot be revoked", grant_id)
+            return True
+        if grant is not None:
+            self._observer.notify("grant_ended", grant, {"reason": "signed_out"})
+            if not self._endpoint.revoke(grant.provider, grant.tokens):
+                logger.warning("grant %s is signed out; %s did not revoke it", grant_id, grant.provider)
+        return True
+
+    def rotate_ahead(self, grant_id: str) -> None:
+        """Rotate a token that is still fresh, if nobody else does. Never raises our own errors.
+
+        A flight of its own: readers of the same grant go on with the current token meanwhile.
+        """
+        flight, mine = self._flights_ahead.join(grant_id)
+        if not mine:
+            return
+        try:
+            self._flights_ahead.lead(grant_id, flight, lambda: self._redeem_ahead(grant_id))
+        except TokenRotateError:
+            logger.warning("grant %s could not be rotated ahead", grant_id, exc_info=True)
+
+    def _redeem_ahead(self, grant_id: str) -> None:
+        epoch = self._cache.epoch
+        seen = self._load(grant_id)
+        policy = self._policy_for(seen.grant.provider)
+        decision = decide(seen.grant, seen.grant.seen_at, policy)
+        if isinstance(decision, UseAndRotateAhead):
+            rotated = self._redeemer.redeem(seen, decision.doubts, policy)
+            if rotated is not None:
+                self._cache.put(rotated, epoch)
+
+    def _from_cache(self, grant_id: str, min_ttl: float | None, at_least: int) -> Fresh | None:
+        seen = self._cache.get(grant_id)
+        if seen is None or seen.grant.token_version < at_least:
+            return None
+        fresh = self._freshness(seen, min_ttl)
+        if fresh is Freshness.FRESH:
+            return Fresh(seen=seen, origin="cache")
+        if fresh is Freshness.AHEAD:
+            ahead = self._cache.start_ahead(grant_id, self._timing.claim)
+            return Fresh(seen=seen, origin="cache", rotate_ahead=ahead)
+        return None
+
+    def _freshness(self, seen: Sighting, min_ttl: float | None) -> Freshness:
+        policy = self._policy(seen.grant, min_ttl)
+        return freshness(seen.grant.tokens, seen.now(self._clock.monotonic()), policy)
+
+    def _policy(self, grant: Grant, min_ttl: float | None) -> Policy:
+        policy = self._policy_for(grant.provider)
+        return policy if min_ttl is None else replace(policy, min_ttl=min_ttl)
+
+    def _follow(
+        self, grant_id: str, flight: Flight[Fresh, TokenRotateError], give_up_at: float
+    ) -> Fresh | None:
+        """Wait for this process's flight and share its outcome; None: try again.
+
+        Waiters share a failure as well. Trying in turn, each would wait for the same provider again.
+        """
+        left = give_up_at - self._clock.monotonic()
+        if left <= 0 or not flight.landed.wait(left):
+            raise RotationTimeout(grant_id, waited=self._timing.wait, retry_after=1.0)
+        if flight.error is not None and not isinstance(flight.error, RotationTimeout):
+            raise copy.copy(flight.error)
+        return flight.result
+
+    def _lead(self, grant_id: str, min_ttl: float | None, give_up_at: float) -> Fresh:
+        """Look at the row and act on it until there is a token set or an error."""
+        patience = Patience(self._clock, give_up_at, self._redeemer.answer_times)
+        while True:
+            epoch = self._cache.epoch
+            self._redeemer.save_what_is_unsaved()
+            seen = self._load(grant_id)
+            self._cache.put(seen, epoch)
+            grant = seen.grant
+            policy = self._policy(grant, min_ttl)
+            decision = decide(grant, grant.seen_at, policy)
+            if isinstance(decision, Use | UseAndRotateAhead):
+                return self._use(seen, decision, patience.origin)
+            if isinstance(decision, SignIn | Unavailable):
+                self._give_up(grant, decision)
+            if isinstance(decision, ClaimAndRedeem):
+                rotated = self._redeemer.redeem(seen, decision.doubts, policy)
+                if rotated is not None:
+                    self._cache.put(rotated, epoch)
+                    return Fresh(seen=rotated, origin="rotated")
+            elif not patience.is_over():
+                if patience.origin == "row":
+                    self._observer.notify("waited", grant, {"decision": type(decision).__name__})
+                patience.sleep(grant, decision)
+                continue
+            if patience.is_over():
+                return self._last_resort(seen, patience.origin)
+
+    def _use(self, seen: Sighting, decision: Use | UseAndRotateAhead, origin: Origin) -> Fresh:
+        ahead = isinstance(decision, UseAndRotateAhead) and self._cache.start_ahead(
+            seen.grant.id, self._timing.claim
+        )
+        return Fresh(seen=seen, origin=origin, rotate_ahead=ahead)
+
+    def _give_up(self, grant: Grant, decision: Unavailable | SignIn) -> NoReturn:
+        if isinstance(decision, SignIn):
+            raise SignInRequired(grant.provider, decision.reason)
+        kind, _, error = decision.failure.partition(":")
+        if kind == "misconfigured":
+            raise ProviderMisconfigured(grant.provider, error, decision.retry_after)
+        raise ProviderUnavailable(grant.provider, retry_after=decision.retry_after)
+
+    def _last_resort(self, seen: Sighting, origin: Origin) -> Fresh:
+        """At the end of the patience: a token that still lives is better than an error."""
+        grant = seen.grant
+        now = seen.now(self._clock.monotonic())
+        if grant.tokens.remaining(now) > 0:
+            return Fresh(seen=seen, origin=origin)
+        standing = grant.standing
+        retry_after = 1.0 if standing is None else max(standing.deadline - now, 1.0)
+        raise RotationTimeout(grant.id, waited=self._timing.wait, retry_after=retry_after)
+
+    def _load(self, grant_id: str) -> Sighting:
+        grant = self._store.load(grant_id)
+        if grant is None:
+            raise SignInRequired(None, "no_grant")
+        return Sighting(grant, self._clock.monotonic())
+
+    def _forget_parent(self) -> None:
+        """In a forked child: flights of the parent's threads would never land here."""
+        self._cache = self._cache.empty_copy()
+        self._flights = Flights(self._clock, TokenRotateError)
+        self._flights_ahead = Flights(self._clock, TokenRotateError)
+
+
+_rotators: weakref.WeakSet[Rotator] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for rotator in list(_rotators):
+        rotator._forget_parent()
+
+
+os.register_at_fork(after_in_child=_after_fork)
