@@ -1,0 +1,186 @@
+"""Makes a `Provider` from the catalogue, the configuration and the keywords of `register`."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from ..errors import Misconfigured
+from ..rotation.answer import AnswerRules
+from ..rotation.tokens import Secret, parse_scopes
+from .profile import ENDPOINTS, Provider, how_to_set
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:/-]*")
+_ANSWER_FIELDS = frozenset(each.name for each in fields(AnswerRules))
+_REQUIRED = ("client_id", "authorization_endpoint", "token_endpoint")
+
+PROTOCOL_PARAMETERS = frozenset(
+    {
+        *("response_type", "client_id", "client_secret", "redirect_uri", "scope", "state", "nonce"),
+        *("code", "code_challenge", "code_challenge_method", "code_verifier"),
+        *("grant_type", "refresh_token"),
+    }
+)
+"""What the requests say by themselves; `authorize_params` and `token_params` must not."""
+
+
+def build_provider(name: str, *layers: Mapping[str, Any]) -> Provider:
+    """Return the provider ``name`` made of ``layers``; a later layer wins over an earlier one.
+
+    The catalogue's entry of the same name, or the one that ``preset`` names, lies below them all;
+    an entry with parameters (such as ``domain``) takes them as further keys. Whoever gives an
+    authorization or token endpoint gives all endpoints, for the catalogue's belong to another
+    server. Keys are those of `Provider` and `AnswerRules`, in any case; None counts as not given;
+    mappings are merged.
+
+    Raises `Misconfigured` for an unknown key, a missing one, and a value that cannot work.
+    """
+    if not _NAME.fullmatch(name):
+        raise Misconfigured(
+            f"The provider name {name!r} becomes part of an address: use letters, digits, '-' and '_' only."
+        )
+    given: dict[str, Any] = {}
+    for layer in layers:
+        _merge(given, {str(key).lower(): value for key, value in layer.items()})
+    given = _on_preset(name, given)
+    known = {each.name for each in fields(Provider)} - {"name", "answers"} | _ANSWER_FIELDS
+    for key in given:
+        if key not in known:
+            raise Misconfigured(f"Provider {name!r}: unknown field {key!r}.{_suggestion(key, known)}")
+    for key in _REQUIRED:
+        if key not in given:
+            raise Misconfigured(f"Provider {name!r}: {key} is missing. {how_to_set(name, key)}")
+    values = {key: _READERS[key](f"Provider {name!r}: {key}", value) for key, value in given.items()}
+    answers = AnswerRules(**{key: values.pop(key) for key in _ANSWER_FIELDS & values.keys()})
+    return Provider(name=name, answers=answers, **values)
+
+
+def _merge(base: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping):
+            base[key] = {**base[key], **value}
+        elif value is not None:
+            base[key] = value
+
+
+def _on_preset(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return ``given`` on top of the catalogue's facts, with the entry's parameters filled in."""
+    from .catalogue import CATALOGUE  # read only where a provider is built
+
+    preset = given.pop("preset", None)
+    if preset is not None and preset not in tuple(CATALOGUE):
+        raise Misconfigured(
+            f"Provider {name!r}: there is no preset {preset!r} (there are: {', '.join(sorted(CATALOGUE))})."
+        )
+    entry = CATALOGUE.get(preset or name)
+    if entry is None:
+        return given
+    facts = entry.facts()
+    if "authorization_endpoint" in given or "token_endpoint" in given:
+        # Or the tokens of the one server would be shown to the other's userinfo and revocation.
+        facts = {key: fact for key, fact in facts.items() if key not in ENDPOINTS}
+    wanted = {key for fact in facts.values() for key in entry.parameters if f"{{{key}}}" in str(fact)}
+    parameters = {key: given.pop(key, default) for key, default in entry.parameters.items()}
+    filled = {key: _parameter(name, key, parameters[key]) for key in wanted}
+    facts = {key: fact.format_map(filled) if isinstance(fact, str) else fact for key, fact in facts.items()}
+    _merge(facts, given)
+    return facts
+
+
+def _parameter(name: str, key: str, value: object) -> str:
+    if value is None:
+        raise Misconfigured(f"Provider {name!r}: {key} is missing. {how_to_set(name, key)}")
+    if not isinstance(value, str) or not _PARAMETER.fullmatch(value):
+        raise Misconfigured(f"Provider {name!r}: {key} ({value!r}) cannot be part of a URL.")
+    if key != "base_url" and ("/" in value or (":" in value and key != "domain")):
+        raise Misconfigured(
+            f"Provider {name!r}: {key} ({value!r}) must be the bare name, without 'https://' and path."
+        )
+    return value.rstrip("/")
+
+
+def _suggestion(key: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _text(what: str, value: object) -> str:
+    # The environment's values are read as JSON where they can be, so an id of digits is a number.
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise Misconfigured(
+            f"{what} must be a string that is not empty, but is {type(value).__name__}. In the "
+            "environment, put a value that looks like a number or a list into double quotes."
+        )
+    return value.strip()
+
+
+def _secret(what: str, value: object) -> Secret:
+    return value if isinstance(value, Secret) else Secret(_text(what, value))
+
+
+def _scopes(what: str, value: object) -> tuple[str, ...]:
+    words = value.split() if isinstance(value, str) else value
+    if not isinstance(words, list | tuple | set | frozenset) or not all(isinstance(w, str) for w in words):
+        raise Misconfigured(f"{what} must be a list of strings, or a string with blanks between scopes.")
+    return tuple(dict.fromkeys(words))
+
+
+def _codes(what: str, value: object) -> frozenset[str]:
+    codes = parse_scopes(value, " ,")
+    if codes is None:
+        raise Misconfigured(f"{what} must be a list of error codes.")
+    return codes
+
+
+def _seconds(what: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise Misconfigured(f"{what} ({value!r}) must be a number of seconds that is not negative.")
+    return float(value)
+
+
+def _flag(what: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Misconfigured(f"{what} ({value!r}) must be True or False.")
+    return value
+
+
+def _params(what: str, value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise Misconfigured(f"{what} must be a mapping of strings to strings.")
+    params = {str(key): _text(f"{what}[{key!r}]", item) for key, item in value.items()}
+    if reserved := PROTOCOL_PARAMETERS & params.keys():
+        raise Misconfigured(f"{what} must not set {', '.join(sorted(reserved))}: the protocol does.")
+    return params
+
+
+def _one_of(*choices: str) -> Callable[[str, object], str]:
+    def read(what: str, value: object) -> str:
+        if value not in choices:
+            raise Misconfigured(f"{what} ({value!r}) must be one of {', '.join(map(repr, choices))}.")
+        return str(value)
+
+    return read
+
+
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    **dict.fromkeys(("client_id", "subject_field", *ENDPOINTS), _text),
+    "client_secret": _secret,
+    "scopes": _scopes,
+    "client_auth": _one_of("basic", "post", "none"),
+    "on_unknown": _one_of("replay", "reauthorize"),
+    **dict.fromkeys(("grace_seconds", "ahead_seconds", "min_ttl_seconds", "default_lifetime"), _seconds),
+    **dict.fromkeys(("rotation_kills_access_token", "checks_iss"), _flag),
+    **dict.fromkeys(("authorize_params", "token_params"), _params),
+    **dict.fromkeys(("refused_errors", "busy_errors"), _codes),
+    "server_error_means": _one_of("busy", "unknown"),
+    "empty_refusal": _one_of("unknown", "refused"),
+    "expires_in_unit": _one_of("seconds", "milliseconds"),
+    "scope_separators": lambda what, value: value if isinstance(value, str) and value else _text(what, value),
+}

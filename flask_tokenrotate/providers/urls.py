@@ -1,0 +1,50 @@
+"""Which addresses a secret may be sent to: https anywhere, plain http to this machine only.
+
+The rule is our own because oauthlib's is switched by a process-wide environment variable, which a
+library must not set and which opens plain http to every host at once.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from ..errors import Misconfigured
+
+
+def check_url(url: str, what: str) -> None:
+    """Raise `Misconfigured` unless ``url`` is https, or http on a loopback host.
+
+    ``what`` names the address in the message, which shows the host and never the rest: a user name,
+    password or query may be secret.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise Misconfigured(f"{what} is not a URL. Write it as 'https://host/path'.") from None
+    if not host or parts.scheme not in ("https", "http"):
+        raise Misconfigured(f"{what} must be an absolute https URL, such as 'https://host/path'.")
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise Misconfigured(f"{what} (host {host!r}) has blanks or control characters in it. Remove them.")
+    if parts.username is not None or parts.password is not None:
+        raise Misconfigured(
+            f"{what} (host {host!r}) has a user name or password in it. Use client_id and client_secret."
+        )
+    if parts.fragment:
+        raise Misconfigured(f"{what} (host {host!r}) has a fragment, which is never sent. Remove it.")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise Misconfigured(
+            f"{what} is plain http on host {host!r}: tokens and secrets would be readable on the way. "
+            "Use https; http works for loopback hosts only."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether ``host`` is this machine: ``localhost``, 127.0.0.0/8 or ::1."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
