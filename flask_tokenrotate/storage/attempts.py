@@ -1,0 +1,127 @@
+"""The sign-ins under way on SQLAlchemy: `ports.AttemptStore` for every engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from contextlib import suppress
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+
+from ..errors import StoreUnavailable
+from ..rotation.ports import AttemptMiss
+from ..rotation.tokens import Attempt, Secret
+from .engine import Database
+from .schema import attempts, db_now
+from .sealing import Binding, DoesNotOpen, Sealer
+from .transactions import Outcome, Transactions
+
+KEEP_EXPIRED_SECONDS = 3600.0
+"""How long an expired attempt is kept, to tell a user who comes back late that it has expired."""
+
+_row = attempts.c
+_SECRETS = ("verifier", "nonce")
+
+
+class SqlAttemptStore:
+    """The attempts in a database; the contract is `ports.AttemptStore`."""
+
+    def __init__(self, database: Database, sealer: Sealer) -> None:
+        self._transactions = Transactions(database)
+        self._sealer = sealer
+
+    def begin(self, state: Secret, browser: Secret, attempt: Attempt, *, seconds: float) -> None:
+        """Insert the attempt, then prune those that expired an hour ago."""
+        state_hash = _hashed(state)
+        statement = insert(attempts).values(
+            state_hash=state_hash,
+            browser_hash=_hashed(browser),
+            sealed=self._sealer.seal(_written_out(attempt), _binding(state_hash)),
+            expires_at=db_now() + seconds,
+        )
+        patience = self._transactions.patience()
+        while self._transactions.write(statement) is not Outcome.WRITTEN:
+            if self._read(state_hash) is not None:
+                break
+            patience.spend()
+        # A transaction of its own: the range that it locks on MariaDB would make concurrent inserts
+        # deadlock. What is not pruned now, because others are at it, the next one prunes.
+        with suppress(StoreUnavailable):
+            self._transactions.write(
+                delete(attempts).where(_row.expires_at < db_now() - KEEP_EXPIRED_SECONDS)
+            )
+
+    def take(self, state: Secret, browser: Secret | None) -> Attempt | AttemptMiss:
+        """Mark the attempt as used by compare-and-set, with this call's own random id."""
+        state_hash = _hashed(state)
+        browser_hash = None if browser is None else _hashed(browser)
+        row = self._read(state_hash)
+        miss = _miss(row, browser_hash)
+        if row is None or miss is not None:
+            return miss or "unknown_state"
+        try:
+            attempt = _read_back(self._sealer.open(row.sealed, _binding(state_hash)))
+        except DoesNotOpen:
+            # The keys were changed while the user was away at the provider.
+            return "unknown_state"
+        return self._use_up(state_hash, browser_hash) or attempt
+
+    def _use_up(self, state_hash: str, browser_hash: str | None) -> AttemptMiss | None:
+        take_id = secrets.token_hex(16)
+        now = db_now()
+        statement = (
+            update(attempts)
+            .where(_row.state_hash == state_hash, _row.browser_hash == browser_hash)
+            .where(_row.used_at.is_(None), _row.expires_at > now)
+            .values(used_at=now, used_by=take_id)
+        )
+        patience = self._transactions.patience()
+        while self._transactions.write(statement) is not Outcome.WRITTEN:
+            row = self._read(state_hash)
+            if row is not None and row.used_by == take_id:
+                break
+            miss = _miss(row, browser_hash)
+            if miss is not None:
+                return miss
+            patience.spend()
+        return None
+
+    def _read(self, state_hash: str) -> Row[Any] | None:
+        return self._transactions.read(
+            select(attempts, db_now().label("seen_at")).where(_row.state_hash == state_hash)
+        )
+
+
+def _miss(row: Row[Any] | None, browser_hash: str | None) -> AttemptMiss | None:
+    """Return why the attempt cannot be taken; the most telling reason first."""
+    if row is None:
+        return "unknown_state"
+    if row.used_at is not None:
+        return "already_used"
+    if row.expires_at <= row.seen_at:
+        return "expired"
+    if browser_hash is None:
+        return "no_cookie"
+    return None if row.browser_hash == browser_hash else "other_browser"
+
+
+def _hashed(secret: Secret) -> str:
+    # A callback's parameters may hold anything, lone surrogates among it.
+    return hashlib.sha256(secret.reveal().encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _binding(state_hash: str) -> Binding:
+    return ("attempt", state_hash)
+
+
+def _written_out(attempt: Attempt) -> bytes:
+    facts = {field.name: getattr(attempt, field.name) for field in fields(attempt)}
+    return json.dumps({**facts, **{name: facts[name].reveal() for name in _SECRETS}}).encode()
+
+
+def _read_back(plain: bytes) -> Attempt:
+    facts = json.loads(plain)
+    return Attempt(**{**facts, **{name: Secret(facts[name]) for name in _SECRETS}})

@@ -1,0 +1,261 @@
+"""The grants' rows on SQLAlchemy: `ports.GrantStore` for every engine.
+
+Each write carries a mark by which the row itself tells whether it was applied: a claim's random id, a
+token version. See `transactions` for why only the row is believed when a write was not plainly
+successful.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Insert, Row, Update, case, insert, null, select, update
+
+from ..errors import GrantUnreadable
+from ..rotation.ports import Release, SaveOutcome
+from ..rotation.tokens import Claim, EndReason, Grant, NewGrant, TokenSet
+from .engine import Database
+from .rows import binding, check_storable, grant_from_row, is_storable, sealed_tokens
+from .schema import NAME_LENGTH, db_now, grants
+from .sealing import DoesNotOpen, Sealer
+from .transactions import Outcome, Transactions
+
+_row = grants.c
+# MariaDB and MySQL evaluate SET from left to right and see what they have just set: the column that
+# tells whose claim it is comes last.
+_CLAIM_COLUMNS = (
+    _row.claim_holder,
+    _row.claim_version,
+    _row.claim_redeems,
+    _row.claim_taken_at,
+    _row.claim_deadline,
+    _row.claim_id,
+)
+
+
+class SqlGrantStore:
+    """The rows in a database; the contract is `ports.GrantStore`."""
+
+    def __init__(self, database: Database, sealer: Sealer) -> None:
+        self._transactions = Transactions(database)
+        self._sealer = sealer
+
+    def add(self, new: NewGrant, *, replaces: str | None = None) -> Grant:
+        """Insert a grant and end the one that it replaces. Raises `InvalidTokenResponse`."""
+        check_storable(new)
+        grant_id = secrets.token_hex(16)
+        statement = self._insert(grant_id, new)
+        end = () if replaces is None else (_end(replaces, "replaced"),)
+        patience = self._transactions.patience()
+        while self._transactions.write(statement, *end) is not Outcome.WRITTEN:
+            if self._read(grant_id) is not None:
+                break
+            patience.spend()
+        grant = self.load(grant_id)
+        assert grant is not None
+        return grant
+
+    def load(self, grant_id: str) -> Grant | None:
+        """Read the row."""
+        row = self._read(grant_id)
+        if row is None:
+            return None
+        try:
+            return grant_from_row(row, self._sealer)
+        except DoesNotOpen as error:
+            raise GrantUnreadable(grant_id, error.sealed_with, self._sealer.fingerprints) from None
+
+    def find(self, user_id: str, provider: str) -> str | None:
+        """Read the id of the user's newest grant that has not ended."""
+        if not (is_storable(user_id) and is_storable(provider)):
+            return None
+        mine = (_row.user_id == user_id) & (_row.provider == provider) & _row.ended_at.is_(None)
+        newest_first = select(_row.id).where(mine).order_by(_row.created_at.desc(), _row.id.desc())
+        row = self._transactions.read(newest_first.limit(1))
+        return None if row is None else row.id
+
+    def try_claim(
+        self, grant_id: str, *, seen_version: int, redeems: int, doubts: int, holder: str, seconds: float
+    ) -> Claim | None:
+        """Take the claim by compare-and-set on the version."""
+        claim = Claim(id=secrets.token_hex(16), grant_id=grant_id, version=seen_version + 1, redeems=redeems)
+        now = db_now()
+        statement = (
+            update(grants)
+            .where(_row.id == grant_id, _row.version == seen_version, _row.ended_at.is_(None))
+            .values(
+                version=claim.version,
+                doubts=doubts,
+                claim_id=claim.id,
+                claim_holder=holder[:NAME_LENGTH],
+                claim_version=claim.version,
+                claim_redeems=redeems,
+                claim_taken_at=now,
+                claim_deadline=now + seconds,
+            )
+        )
+        patience = self._transactions.patience()
+        while self._transactions.write(statement) is not Outcome.WRITTEN:
+            row = self._read(grant_id)
+            if row is not None and row.claim_id == claim.id:
+                break
+            if row is None or row.version != seen_version or row.ended_at is not None:
+                return None
+            patience.spend()
+        return claim
+
+    def save(self, claim: Claim, tokens: TokenSet) -> SaveOutcome:
+        """Store the token set unless a newer one is stored or the grant has ended."""
+        row = self._read(claim.grant_id)
+        if row is None:
+            return SaveOutcome.ENDED
+        statement = self._save(row, claim, tokens)
+        patience = self._transactions.patience()
+        while self._transactions.write(statement) is not Outcome.WRITTEN:
+            row = self._read(claim.grant_id)
+            if row is None or row.ended_at is not None:
+                return SaveOutcome.ENDED
+            if row.token_version > claim.version:
+                return SaveOutcome.SUPERSEDED
+            if row.token_version == claim.version:
+                break
+            patience.spend()
+        return SaveOutcome.SAVED
+
+    def release(self, claim: Claim, how: Release) -> bool:
+        """Clear the claim by its id."""
+        failed = how.retry_after is not None
+        statement = (
+            update(grants)
+            .where(_row.id == claim.grant_id, _row.claim_id == claim.id)
+            .values(
+                version=_row.version + 1,
+                doubts=_row.doubts + int(how.in_doubt),
+                retry_at=null() if how.retry_after is None else db_now() + how.retry_after,
+                failure=how.failure[:NAME_LENGTH] if failed and how.failure else None,
+                failures=_row.failures + 1 if failed else 0,
+                **dict.fromkeys(column.name for column in _CLAIM_COLUMNS),
+            )
+        )
+        return self._written(
+            claim.grant_id,
+            statement,
+            eligible=lambda row: row.claim_id == claim.id,
+            # Nobody else gives up this claim, but a save or an end may have cleared it.
+            applied=lambda row: row.ended_at is None and row.token_version == claim.redeems,
+        )
+
+    def end(self, grant_id: str, reason: EndReason, *, claim: Claim | None = None) -> bool:
+        """End the row, or end it as far as the claim may."""
+        statement = _end(grant_id, reason)
+        if claim is not None:
+            statement = statement.where(_row.claim_id == claim.id, _row.token_version == claim.redeems)
+
+        def eligible(row: Row[Any]) -> bool:
+            held = claim is None or (row.claim_id == claim.id and row.token_version == claim.redeems)
+            return row.ended_at is None and held
+
+        return self._written(
+            grant_id, statement, eligible=eligible, applied=lambda row: row.end_reason == reason
+        )
+
+    def expire(self, grant_id: str, token_version: int) -> bool:
+        """Set the expiry of the stored access token to now."""
+        statement = (
+            update(grants)
+            .where(_row.id == grant_id, _row.token_version == token_version)
+            .values(expires_at=db_now())
+        )
+        return self._written(
+            grant_id,
+            statement,
+            eligible=lambda row: row.token_version == token_version,
+            applied=lambda row: False,
+        )
+
+    def _read(self, grant_id: str) -> Row[Any] | None:
+        if not is_storable(grant_id):
+            return None
+        return self._transactions.read(select(grants, db_now().label("seen_at")).where(_row.id == grant_id))
+
+    def _written(
+        self,
+        grant_id: str,
+        statement: Update,
+        *,
+        eligible: Callable[[Row[Any]], bool],
+        applied: Callable[[Row[Any]], bool],
+    ) -> bool:
+        """Write until it is done or the row is no longer ``eligible``; return whether it was written.
+
+        ``applied`` tells from the row whether a write whose COMMIT was not answered is in it.
+        """
+        patience = self._transactions.patience()
+        unanswered = False
+        while (outcome := self._transactions.write(statement)) is not Outcome.WRITTEN:
+            unanswered = unanswered or outcome is Outcome.UNKNOWN
+            row = self._read(grant_id)
+            if row is None or not eligible(row):
+                return unanswered and row is not None and applied(row)
+            patience.spend()
+        return True
+
+    def _insert(self, grant_id: str, new: NewGrant) -> Insert:
+        bound_to = binding(grant_id, new.provider, new.user_id, new.subject)
+        answer = new.answer
+        now = db_now()
+        return insert(grants).values(
+            id=grant_id,
+            provider=new.provider,
+            subject=new.subject,
+            user_id=new.user_id,
+            created_at=now,
+            version=0,
+            token_version=0,
+            sealed=sealed_tokens(self._sealer, answer.token_set(now=0.0), bound_to),
+            expires_at=None if answer.expires_in is None else now + answer.expires_in,
+            lifetime=answer.expires_in,
+            refresh_expires_at=None if answer.refresh_expires_in is None else now + answer.refresh_expires_in,
+            doubts=0,
+            failures=0,
+        )
+
+    def _save(self, row: Row[Any], claim: Claim, tokens: TokenSet) -> Update:
+        bound_to = binding(row.id, row.provider, row.user_id, row.subject)
+        return (
+            update(grants)
+            # Fenced by the token version alone: a late winner's row has moved, and its token set is
+            # the only copy. The newest claim's token set wins, whichever is saved last.
+            .where(_row.id == claim.grant_id, _row.token_version < claim.version, _row.ended_at.is_(None))
+            .ordered_values(
+                (_row.version, _row.version + 1),
+                (_row.token_version, claim.version),
+                (_row.sealed, sealed_tokens(self._sealer, tokens, bound_to)),
+                (_row.expires_at, tokens.expires_at),
+                (_row.lifetime, tokens.lifetime),
+                (_row.refresh_expires_at, tokens.refresh_expires_at),
+                (_row.doubts, 0),
+                (_row.retry_at, None),
+                (_row.failure, None),
+                (_row.failures, 0),
+                *(
+                    (column, case((_row.claim_id == claim.id, null()), else_=column))
+                    for column in _CLAIM_COLUMNS
+                ),
+            )
+        )
+
+
+def _end(grant_id: str, reason: EndReason) -> Update:
+    return (
+        update(grants)
+        .where(_row.id == grant_id, _row.ended_at.is_(None))
+        .values(
+            version=_row.version + 1,
+            ended_at=db_now(),
+            end_reason=reason,
+            **dict.fromkeys(column.name for column in _CLAIM_COLUMNS),
+        )
+    )

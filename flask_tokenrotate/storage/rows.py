@@ -1,0 +1,107 @@
+"""Between rows and values: what is sealed, what is a column, and how a `Grant` is read.
+
+The expiry times are columns, since the protocol looks at them in SQL; the tokens and what describes
+them are one sealed JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Row
+
+from ..errors import InvalidTokenResponse
+from ..rotation.tokens import Claim, Grant, NewGrant, Secret, StandingClaim, TokenSet
+from .schema import NAME_LENGTH
+from .sealing import Binding, Sealer
+
+
+def binding(grant_id: str, provider: str, user_id: str | None, subject: str | None) -> Binding:
+    """Return what the token set of a grant is bound to."""
+    return ("grant", grant_id, provider, user_id, subject)
+
+
+def sealed_tokens(sealer: Sealer, tokens: TokenSet, bound_to: Binding) -> bytes:
+    """Return the sealed part of ``tokens``."""
+    facts = {
+        "access_token": tokens.access_token.reveal(),
+        "refresh_token": _revealed(tokens.refresh_token),
+        "token_type": tokens.token_type,
+        "scopes": None if tokens.scopes is None else sorted(tokens.scopes),
+        "id_token": _revealed(tokens.id_token),
+    }
+    return sealer.seal(json.dumps(facts).encode(), bound_to)
+
+
+def grant_from_row(row: Row[Any], sealer: Sealer) -> Grant:
+    """Return the grant that ``row`` holds. Raises `sealing.DoesNotOpen`."""
+    bound_to = binding(row.id, row.provider, row.user_id, row.subject)
+    facts = json.loads(sealer.open(row.sealed, bound_to))
+    tokens = TokenSet(
+        access_token=Secret(facts["access_token"]),
+        refresh_token=_secret(facts["refresh_token"]),
+        token_type=facts["token_type"],
+        scopes=None if facts["scopes"] is None else frozenset(facts["scopes"]),
+        expires_at=row.expires_at,
+        lifetime=row.lifetime,
+        refresh_expires_at=row.refresh_expires_at,
+        id_token=_secret(facts["id_token"]),
+    )
+    return Grant(
+        id=row.id,
+        provider=row.provider,
+        tokens=tokens,
+        seen_at=row.seen_at,
+        subject=row.subject,
+        user_id=row.user_id,
+        created_at=row.created_at,
+        version=row.version,
+        token_version=row.token_version,
+        standing=_standing(row),
+        doubts=row.doubts,
+        retry_at=row.retry_at,
+        failure=row.failure,
+        failures=row.failures,
+        ended_at=row.ended_at,
+        end_reason=row.end_reason,
+    )
+
+
+def check_storable(new: NewGrant) -> None:
+    """Raise `InvalidTokenResponse` for a name that no column takes as it is.
+
+    Without it a database in lenient mode would cut a long user id, and two users could share one.
+    """
+    for name in ("provider", "user_id", "subject"):
+        value = getattr(new, name)
+        if value is not None and not is_storable(value):
+            raise InvalidTokenResponse(
+                f"The {name} of this grant cannot be stored: it has {len(value)} characters; at most "
+                f"{NAME_LENGTH} are taken, all of them valid Unicode and none a NUL."
+            )
+
+
+def is_storable(name: str) -> bool:
+    """Return whether every engine stores ``name`` exactly as it is."""
+    unicode = not any("\ud800" <= character <= "\udfff" for character in name)
+    return len(name) <= NAME_LENGTH and "\x00" not in name and unicode
+
+
+def _standing(row: Row[Any]) -> StandingClaim | None:
+    if row.claim_id is None:
+        return None
+    return StandingClaim(
+        claim=Claim(id=row.claim_id, grant_id=row.id, version=row.claim_version, redeems=row.claim_redeems),
+        holder=row.claim_holder,
+        taken_at=row.claim_taken_at,
+        deadline=row.claim_deadline,
+    )
+
+
+def _revealed(secret: Secret | None) -> str | None:
+    return None if secret is None else secret.reveal()
+
+
+def _secret(value: str | None) -> Secret | None:
+    return None if value is None else Secret(value)

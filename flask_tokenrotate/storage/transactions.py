@@ -1,0 +1,142 @@
+"""One statement, one transaction: how every read and every guarded write reaches the database.
+
+A write never has a SELECT before it in its transaction: on MariaDB and SQLite the snapshot that the
+SELECT took makes the write fail or look at an old row. What a write came to is an `Outcome`, and
+only ``WRITTEN`` is certain. After any other outcome the caller reads the row in a **new** transaction
+and looks for its own mark (a random id or its token version), because
+
+- ``UNTOUCHED`` (row count 0) may be stale: a Galera node can answer so to a rightful write right after
+  a commit on another node;
+- ``LOST`` may be learnt at COMMIT, after a row count of 1 (Galera), and need not mean that another
+  writer won (false serialization failures);
+- ``UNKNOWN`` (the connection broke) may be written or not.
+
+Repeating a write is safe because its guard and its mark stay the same: if the first one was applied after
+all, the repeated one touches nothing and the row shows the mark.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Engine, Row, Select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.sql.dml import UpdateBase
+
+from ..errors import StoreUnavailable
+from .engine import Database
+from .failures import Failure, cause, classify, place, translated
+
+PATIENCE_SECONDS = 4.0
+"""How long one call of a store goes on trying against lost races; well below a web server's time-out."""
+
+_FIRST_PAUSE_SECONDS = 0.002
+_LONGEST_PAUSE_SECONDS = 0.25
+
+
+class Outcome(Enum):
+    """What one guarded write came to."""
+
+    WRITTEN = "written"
+    UNTOUCHED = "untouched"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+
+class Patience:
+    """Bounds the tries of one call: `spend` pauses before the next, or gives up."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._give_up_at = time.monotonic() + PATIENCE_SECONDS
+        self._pause = _FIRST_PAUSE_SECONDS
+
+    def spend(self, error: SQLAlchemyError | None = None) -> None:
+        """Pause for a short random time. Raises `StoreUnavailable` when the patience is over."""
+        if time.monotonic() >= self._give_up_at:
+            raise StoreUnavailable(
+                f"The grant database ({place(self._engine)}) let no write or read of this row through "
+                f"in {PATIENCE_SECONDS:.0f} s: another transaction may hold a lock on it."
+            ) from (None if error is None else cause(error))
+        # Random: those who collided once shall not collide again in step.
+        time.sleep(self._pause * random.random())  # noqa: S311 - a pause, not a secret
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+class Transactions:
+    """The store's short transactions on one database; no connection is held between two calls."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def patience(self) -> Patience:
+        """Return the patience for one call of a store."""
+        return Patience(self._database.engine())
+
+    def read(self, statement: Select[Any]) -> Row[Any] | None:
+        """Return the first row of ``statement``, read in a transaction of its own.
+
+        A broken connection is replaced once, a lost race is repeated. Raises `StoreUnavailable` and
+        `TablesMissing`.
+        """
+        engine = self._database.engine()
+        patience = Patience(engine)
+        broken = False
+        while True:
+            try:
+                with engine.connect() as connection:
+                    return connection.execute(statement).first()
+            except SQLAlchemyError as error:
+                failure = classify(error) if isinstance(error, DBAPIError) else Failure.REFUSED
+                if failure is Failure.LOST:
+                    patience.spend(error)
+                elif failure is Failure.UNKNOWN and not broken:
+                    broken = True
+                else:
+                    raise translated(error, engine) from cause(error)
+
+    def write(self, statement: UpdateBase, *before: UpdateBase) -> Outcome:
+        """Execute ``statement`` in a transaction of its own, after ``before`` where given, and commit.
+
+        Raises `StoreUnavailable` and `TablesMissing` when certainly nothing was written and trying
+        again is of no use.
+        """
+        engine = self._database.engine()
+        try:
+            with engine.connect() as connection:
+                if before:
+                    # On a connection that commits each statement the two would not be one transaction.
+                    _make_transactional(connection)
+                return _commit(connection, (*before, statement))
+        except SQLAlchemyError as error:
+            failure = classify(error) if isinstance(error, DBAPIError) else Failure.REFUSED
+            if failure is Failure.LOST:
+                return Outcome.LOST
+            if failure is Failure.UNKNOWN:
+                return Outcome.UNKNOWN
+            raise translated(error, engine) from cause(error)
+
+
+def _make_transactional(connection: Connection) -> None:
+    sqlite = connection.dialect.name == "sqlite"
+    connection.execution_options(isolation_level="SERIALIZABLE" if sqlite else "READ COMMITTED")
+
+
+def _commit(connection: Connection, statements: tuple[UpdateBase, ...]) -> Outcome:
+    """Execute and commit; where that fails, leave nothing open before the error goes on."""
+    try:
+        for statement in statements:
+            result: CursorResult[Any] = connection.execute(statement)
+        connection.commit()
+    except DBAPIError:
+        try:
+            # By hand: MariaDB's lock wait (1205) undoes the statement only, SQLite's failed COMMIT nothing.
+            connection.rollback()
+        except DBAPIError:
+            # Galera without quorum refuses ROLLBACK too: such a connection must not go back to the pool.
+            connection.invalidate()
+        raise
+    return Outcome.WRITTEN if result.rowcount == 1 else Outcome.UNTOUCHED

@@ -1,0 +1,200 @@
+"""The store in memory: the contract of `flask_tokenrotate.rotation.ports` without a database.
+
+For tests of the protocol and of applications. Rows are immutable values in a dictionary, so a copy of
+the dictionary is a snapshot.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from ..rotation.ports import AttemptMiss, Release, SaveOutcome
+from ..rotation.tokens import Attempt, Claim, EndReason, Grant, NewGrant, Secret, StandingClaim, TokenSet
+
+KEEP_EXPIRED_SECONDS = 3600.0
+"""How long an expired attempt is kept, as in the real store."""
+
+
+class DatabaseClock(Protocol):
+    """What stands for the database's clock: a `ManualClock`, or the module `time`."""
+
+    def time(self) -> float:
+        """Return the time in epoch seconds."""
+        ...
+
+
+class MemoryGrantStore:
+    """Grants in ``rows``, by id. Ids are counted, so that a failing schedule reads well."""
+
+    def __init__(self, clock: DatabaseClock = time) -> None:
+        self.rows: dict[str, Grant] = {}
+        self._clock = clock
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def add(self, new: NewGrant, *, replaces: str | None = None) -> Grant:
+        """Insert a grant and end the one that it replaces."""
+        with self._lock:
+            now = self._clock.time()
+            grant = Grant(
+                id=f"grant-{next(self._numbers)}",
+                provider=new.provider,
+                tokens=new.answer.token_set(now=now),
+                seen_at=now,
+                subject=new.subject,
+                user_id=new.user_id,
+                created_at=now,
+            )
+            if replaces is not None:
+                self._end(replaces, "replaced")
+            self.rows[grant.id] = grant
+            return grant
+
+    def load(self, grant_id: str) -> Grant | None:
+        """Read the row."""
+        row = self.rows.get(grant_id)
+        return None if row is None else replace(row, seen_at=self._clock.time())
+
+    def find(self, user_id: str, provider: str) -> str | None:
+        """Read the id of the user's newest grant that has not ended."""
+        with self._lock:
+            # Rows are in the order in which they were added.
+            for row in reversed(self.rows.values()):
+                if (row.user_id, row.provider, row.ended_at) == (user_id, provider, None):
+                    return row.id
+        return None
+
+    def try_claim(
+        self, grant_id: str, *, seen_version: int, redeems: int, doubts: int, holder: str, seconds: float
+    ) -> Claim | None:
+        """Take the claim by compare-and-set on the version."""
+        with self._lock:
+            row = self.rows.get(grant_id)
+            if row is None or row.version != seen_version or row.ended_at is not None:
+                return None
+            version = seen_version + 1
+            claim = Claim(
+                id=f"claim-{next(self._numbers)}", grant_id=grant_id, version=version, redeems=redeems
+            )
+            now = self._clock.time()
+            standing = StandingClaim(claim=claim, holder=holder, taken_at=now, deadline=now + seconds)
+            self._write(row, standing=standing, doubts=doubts)
+            return claim
+
+    def save(self, claim: Claim, tokens: TokenSet) -> SaveOutcome:
+        """Store the token set unless a newer one is stored or the grant has ended."""
+        with self._lock:
+            row = self.rows.get(claim.grant_id)
+            if row is None or row.ended_at is not None:
+                return SaveOutcome.ENDED
+            if row.token_version > claim.version:
+                return SaveOutcome.SUPERSEDED
+            if row.token_version < claim.version:
+                self._write(
+                    row,
+                    tokens=tokens,
+                    token_version=claim.version,
+                    standing=None if _stands(row, claim) else row.standing,
+                    doubts=0,
+                    retry_at=None,
+                    failure=None,
+                    failures=0,
+                )
+            return SaveOutcome.SAVED
+
+    def release(self, claim: Claim, how: Release) -> bool:
+        """Clear the claim by its id."""
+        with self._lock:
+            row = self.rows.get(claim.grant_id)
+            if row is None or not _stands(row, claim):
+                return False
+            failed = how.retry_after is not None
+            self._write(
+                row,
+                standing=None,
+                doubts=row.doubts + how.in_doubt,
+                retry_at=None if how.retry_after is None else self._clock.time() + how.retry_after,
+                failure=how.failure if failed else None,
+                failures=row.failures + 1 if failed else 0,
+            )
+            return True
+
+    def end(self, grant_id: str, reason: EndReason, *, claim: Claim | None = None) -> bool:
+        """End the row, or end it as far as the claim may."""
+        with self._lock:
+            return self._end(grant_id, reason, claim)
+
+    def expire(self, grant_id: str, token_version: int) -> bool:
+        """Set the expiry of the stored access token to now."""
+        with self._lock:
+            row = self.rows.get(grant_id)
+            if row is None or row.token_version != token_version:
+                return False
+            dead = replace(row.tokens, expires_at=self._clock.time())
+            self.rows[grant_id] = replace(row, tokens=dead)
+            return True
+
+    def _end(self, grant_id: str, reason: EndReason, claim: Claim | None = None) -> bool:
+        row = self.rows.get(grant_id)
+        if row is None or row.ended_at is not None:
+            return False
+        if claim is not None and not (_stands(row, claim) and row.token_version == claim.redeems):
+            return False
+        self._write(row, standing=None, ended_at=self._clock.time(), end_reason=reason)
+        return True
+
+    def _write(self, row: Grant, **changes: Any) -> None:
+        self.rows[row.id] = replace(row, version=row.version + 1, **changes)
+
+
+def _stands(row: Grant, claim: Claim) -> bool:
+    return row.standing is not None and row.standing.claim.id == claim.id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptRow:
+    """One attempt as the store keeps it."""
+
+    attempt: Attempt
+    browser: Secret
+    expires_at: float
+    used: bool = False
+
+
+class MemoryAttemptStore:
+    """Attempts in ``rows``, by state."""
+
+    def __init__(self, clock: DatabaseClock = time) -> None:
+        self.rows: dict[Secret, AttemptRow] = {}
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def begin(self, state: Secret, browser: Secret, attempt: Attempt, *, seconds: float) -> None:
+        """Store the attempt, and prune those that expired an hour ago."""
+        with self._lock:
+            now = self._clock.time()
+            self.rows = {
+                known: row for known, row in self.rows.items() if row.expires_at >= now - KEEP_EXPIRED_SECONDS
+            }
+            self.rows[state] = AttemptRow(attempt=attempt, browser=browser, expires_at=now + seconds)
+
+    def take(self, state: Secret, browser: Secret | None) -> Attempt | AttemptMiss:
+        """Mark the attempt as used and return it, or say why not."""
+        with self._lock:
+            row = self.rows.get(state)
+            if row is None:
+                return "unknown_state"
+            if row.used:
+                return "already_used"
+            if row.expires_at <= self._clock.time():
+                return "expired"
+            if browser is None:
+                return "no_cookie"
+            if browser != row.browser:
+                return "other_browser"
+            self.rows[state] = replace(row, used=True)
+            return row.attempt
