@@ -1,0 +1,203 @@
+"""FakeProvider: a strict authorization server in a thread of its own."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ...rotation.tokens import Secret
+from .app import App, addresses
+from .browser import sign_in
+from .client import LOOPBACK, Client
+from .gates import Gate, Gates, Point
+from .journal import Journal, LogEntry
+from .knobs import Knobs
+from .ledger import Ledger, new_token
+from .listener import Listener
+
+
+class FakeProvider(Knobs):
+    """A strict OAuth 2 authorization server with faults on demand, for tests and for trying things out.
+
+    ::
+
+        with FakeProvider(lifetime=2) as provider:
+            rotate.register("fake", **provider.registration())
+
+    Refresh tokens are used once, and reuse ends the whole family (RFC 9700 section 4.14.2); PKCE
+    with S256 is required; codes are used once and live 60 s. Everything is in memory, and whoever
+    opens the consent page may sign in as anybody: it serves the loopback interface only.
+
+    ``port`` 0 takes a free one, and keeps it when the server is stopped and started again.
+    Without ``redirect_uris`` every plain http address of the loopback interface may be returned to.
+    ``scopes`` are all that can be asked for. ``now`` is the clock that tokens live and die by, in
+    seconds. Everything else is a knob: see `Knobs`.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        client_id: str = "demo-client",
+        client_secret: str = "demo-client-secret",
+        redirect_uris: Sequence[str] = (),
+        scopes: Sequence[str] = ("profile", "email"),
+        now: Callable[[], float] = time.time,
+        **knobs: Any,
+    ) -> None:
+        if host not in LOOPBACK:
+            raise ValueError(
+                f"FakeProvider does not listen on {host!r}: it signs anybody in. Use one of {LOOPBACK}."
+            )
+        super().__init__(**knobs)
+        self.client = Client(
+            client_id=client_id,
+            client_secret=Secret(client_secret),
+            redirect_uris=tuple(redirect_uris),
+            scopes=tuple(scopes),
+        )
+        self.ledger = Ledger(now)
+        self.journal = Journal()
+        self.gates = Gates()
+        self.ticket_key = secrets.token_bytes(32)
+        self._listener = Listener(host, port, App(self))
+        self._stopping = threading.Event()
+
+    def start(self) -> FakeProvider:
+        """Listen and serve; return self. Raises `OSError` when the port is taken."""
+        self._stopping.clear()
+        self._listener.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop listening. Requests that wait at a gate or in a delay go on at once."""
+        self._stopping.set()
+        self.gates.open_all()
+        self._listener.stop()
+
+    def __enter__(self) -> FakeProvider:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def pause(self, seconds: float) -> None:
+        """Let ``seconds`` pass, or less when the server is being stopped."""
+        self._stopping.wait(seconds)
+
+    # What a client needs to know
+
+    @property
+    def url(self) -> str:
+        """The base address, which is the issuer too. Raises `RuntimeError` before the first start."""
+        return self._listener.url
+
+    def registration(self, **over: Any) -> dict[str, Any]:
+        """Return the keywords for ``rotate.register(name, …)``; ``over`` replaces some of them."""
+        return {
+            "client_id": self.client.client_id,
+            "client_secret": self.client.client_secret.reveal(),
+            **addresses(self.url),
+            "scopes": list(self.client.scopes),
+            "client_auth": self.client_auth,
+            **over,
+        }
+
+    def sign_in(self, authorization_url: str, *, user: str = "alice", allow: bool = True) -> str:
+        """Do what a browser and its user would, and return the address of the callback: see `sign_in`."""
+        return sign_in(authorization_url, user=user, allow=allow)
+
+    # Tokens without a browser
+
+    def mint(
+        self, user: str = "alice", *, scopes: Sequence[str] | None = None, expires_in: float | None = None
+    ) -> dict[str, Any]:
+        """Start a family and return its first token response, as the token endpoint would answer it.
+
+        ``scopes`` are by default all, ``expires_in`` the ``lifetime``, in seconds.
+        """
+        granted = self.client.scopes if scopes is None else tuple(scopes)
+        seconds = self.lifetime if expires_in is None else expires_in
+        access_token, refresh_token = new_token("access"), new_token("refresh")
+        with self.ledger.lock:
+            family = self.ledger.start_family(user, granted)
+            self.ledger.issue(family, access_token=access_token, refresh_token=refresh_token, seconds=seconds)
+        return {
+            "access_token": access_token.reveal(),
+            "token_type": "Bearer",
+            "expires_in": seconds,
+            "refresh_token": refresh_token.reveal(),
+            "scope": " ".join(granted),
+        }
+
+    def expire_access_tokens(self, user: str | None = None) -> int:
+        """End all living access tokens, or one user's; return how many. Refresh tokens stay as they are."""
+        with self.ledger.lock:
+            return self.ledger.expire(user=user)
+
+    def live_tokens(self, user: str | None = None) -> int:
+        """Return how many access and refresh tokens, of all users or of one, could still be used."""
+        with self.ledger.lock:
+            return self.ledger.live_tokens(user)
+
+    # Faults and races
+
+    def hold(self, point: Point) -> AbstractContextManager[Gate]:
+        """Hold token requests at ``"received"`` (nothing done yet) or ``"processed"`` (not answered yet).
+
+        ``with provider.hold("received") as gate:`` … ``gate.wait_for(2)`` … ``gate.open()``.
+        """
+        return self.gates.hold(point)
+
+    def obey(self, wishes: dict[str, Any]) -> None:
+        """Do what another process asks for through ``/control``: knobs by name, and three more.
+
+        ``expire_access_tokens`` true, with ``user`` for one user only, and ``clear_log`` true.
+        Raises `ValueError` and does nothing when a wish cannot be met.
+        """
+        wishes = dict(wishes)
+        user = wishes.pop("user", None)
+        expire, clear = wishes.pop("expire_access_tokens", False), wishes.pop("clear_log", False)
+        self.turn(**wishes)
+        if expire:
+            self.expire_access_tokens(user)
+        if clear:
+            self.journal.clear()
+
+    # What happened
+
+    @property
+    def log(self) -> list[LogEntry]:
+        """What the token and revocation endpoints were asked, in the order of processing."""
+        return self.journal.entries()
+
+    def clear_log(self) -> None:
+        """Forget the log, and with it all counts."""
+        self.journal.clear()
+
+    def presentations(self) -> Counter[str]:
+        """Return how often each refresh token was looked at, by `Secret.fingerprint`."""
+        return self.journal.presentations()
+
+    def double_presentations(self) -> dict[str, int]:
+        """Return the refresh tokens that were presented more than once, and how often."""
+        return self.journal.double_presentations()
+
+    def redemptions(self) -> int:
+        """Return how many refresh tokens were presented, counting each presentation."""
+        return self.presentations().total()
+
+    def outcomes(self) -> Counter[str]:
+        """Return how many log entries there are of each outcome."""
+        return self.journal.outcomes()
+
+    @property
+    def families_revoked(self) -> int:
+        """How many families died because a spent token came back."""
+        return self.journal.families_revoked()
