@@ -6,6 +6,7 @@ Class                                Status  What to do
 `Misconfigured`                      500     fix the configuration; the message names the key
 `ProviderMisconfigured`              502     fix the registration at the provider (or the secret)
 `SignInRequired`                     401     send the user to sign in; a redirect for HTML pages
+`ScopesNotGranted`                   403     do without the scopes; asking again is no use
 `SignInFailed`                       400     start signing in again; `reason` tells the cases apart
 `TryLater` and its three branches    503     try again after `retry_after` seconds
 `InvalidTokenResponse`               400     the token response given to `adopt` cannot be used
@@ -103,6 +104,18 @@ class SignInRequired(TokenRotateError):
         self.login_url = login_url
         where = "" if provider is None else f" at {provider!r}"
         super().__init__(f"Sign-in{where} is required ({reason}).")
+
+
+class ScopesNotGranted(TokenRotateError):
+    """The user was asked for these scopes and the provider did not grant them; asking again is no use."""
+
+    status = 403
+    code = "scopes_not_granted"
+
+    def __init__(self, provider: str, scopes: frozenset[str]) -> None:
+        self.provider = provider
+        self.scopes = scopes
+        super().__init__(f"{provider!r} did not grant the scopes {', '.join(sorted(scopes))}.")
 
 
 class SignInFailed(TokenRotateError):

@@ -194,8 +194,7 @@ class NewGrant:
 class Attempt:
     """One sign-in that a browser has begun: what the callback needs and nobody else may know.
 
-    ``next_url`` is the same-origin relative address to come back to, ``replaces`` the grant that the
-    new one will end.
+    ``next_url`` is the same-origin relative address to come back to, ``scopes`` what was asked for.
     """
 
     provider: str
@@ -203,7 +202,7 @@ class Attempt:
     nonce: Secret
     redirect_uri: str
     next_url: str = "/"
-    replaces: str | None = None
+    scopes: frozenset[str] = frozenset()
 
 
 def parse_scopes(value: object, separators: str = " ") -> frozenset[str] | None:

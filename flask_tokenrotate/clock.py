@@ -1,0 +1,27 @@
+"""The clock of this process; implements `rotation.ports.Clock`."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class SystemClock:
+    """Real time. Under gevent, `sleep` and events let other greenlets run."""
+
+    def monotonic(self) -> float:
+        """Return seconds that go on while the machine sleeps.
+
+        Linux's plain monotonic clock stands still then, and a token would seem to live on.
+        """
+        return time.clock_gettime(_CLOCK)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        time.sleep(seconds)
+
+    def event(self) -> threading.Event:
+        """Return a new event."""
+        return threading.Event()

@@ -1,0 +1,81 @@
+"""Addresses: where the browser is sent, where the provider sends it back, and what `next` may be."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+from urllib.parse import urlsplit
+
+from flask import Request, request, url_for
+
+from .state import State
+
+logger = logging.getLogger("flask_tokenrotate")
+
+_SAFE_NEXT = re.compile(r"/(?![/\\])[!-\[\]-~]*\Z")
+_LONGEST_NEXT = 2000
+
+
+def is_loopback(request: Request) -> bool:
+    """Return whether the request was addressed to this machine itself."""
+    host = urlsplit(f"//{request.host}").hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def safe_next(address: str | None) -> str:
+    """Return ``address`` if it is a same-origin relative address, else ``"/"``.
+
+    Browsers read ``//host``, ``/\\host`` and addresses with control characters or backslashes as
+    other origins, so everything but visible ASCII without a backslash is refused.
+    """
+    if not address or len(address) > _LONGEST_NEXT or not _SAFE_NEXT.match(address):
+        return "/"
+    parts = urlsplit(address)
+    return address if not parts.scheme and not parts.netloc else "/"
+
+
+def here() -> str:
+    """Return the current request's address, as a `next` to come back to."""
+    query = request.query_string.decode("ascii", "ignore")
+    address = request.script_root + request.path
+    # Percent-encode again what Werkzeug decoded, so that the address survives as a header value.
+    path = urlsplit(request.base_url).path if not address.isascii() else address
+    return safe_next(f"{path}?{query}" if query else path)
+
+
+def login_url(provider: str, *, scopes: frozenset[str] = frozenset(), next_url: str | None = None) -> str:
+    """Return the relative address at which signing in at ``provider`` starts."""
+    query = {"next": next_url if next_url is not None else here()}
+    if scopes:
+        query["scope"] = " ".join(sorted(scopes))
+    return url_for("tokenrotate.login", provider=provider, _external=False, **query)
+
+
+def callback_url(state: State, provider: str) -> str:
+    """Return the redirect_uri of ``provider``, as it has to be registered there."""
+    base_url = state.settings.base_url
+    if base_url is not None:
+        return base_url + url_for("tokenrotate.callback", provider=provider, _external=False)
+    _warn_of_missing_proxy_fix(state)
+    return url_for("tokenrotate.callback", provider=provider, _external=True)
+
+
+def _warn_of_missing_proxy_fix(state: State) -> None:
+    """Say once how to fix a redirect_uri that a proxy in front of the application makes wrong."""
+    forwarded = request.headers.get("X-Forwarded-Proto")
+    if forwarded is None or "werkzeug.proxy_fix.orig" in request.environ or "proxy" in state.warned:
+        return
+    state.warned.add("proxy")
+    logger.warning(
+        "X-Forwarded-Proto arrives but nothing reads it, so the redirect_uri is built as %s://. "
+        "If a proxy that you run sets it, add: "
+        "app.wsgi_app = werkzeug.middleware.proxy_fix.ProxyFix(app.wsgi_app, x_proto=1, x_host=1) "
+        "or set TOKENROTATE_BASE_URL to the public origin.",
+        request.scheme,
+    )

@@ -1,0 +1,82 @@
+"""Who signed in: from the ID token where there is one, else from the userinfo endpoint."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SignInFailed
+from ..rotation.tokens import Attempt, Secret, TokenAnswer
+from .state import State
+
+if TYPE_CHECKING:
+    from ..providers.profile import Provider
+
+CLOCK_TOLERANCE = 120.0
+"""Seconds by which the provider's clock may be off when it says until when an ID token is valid."""
+
+
+def who_signed_in(
+    state: State, profile: Provider, answer: TokenAnswer, attempt: Attempt
+) -> Mapping[str, Any]:
+    """Return what the provider says of the user; empty where it says nothing.
+
+    Raises `SignInFailed` for an ID token that was not issued for this sign-in.
+    """
+    claims: dict[str, Any] = {}
+    if answer.id_token is not None:
+        claims.update(_id_token_claims(profile, answer.id_token, attempt.nonce))
+    if profile.userinfo_endpoint is not None:
+        deadline = state.clock.monotonic() + state.settings.redeem_seconds
+        userinfo = state.endpoint.userinfo(profile.name, answer.access_token, deadline=deadline)
+        if "sub" in claims and userinfo.get("sub", claims["sub"]) != claims["sub"]:
+            # OpenID Connect Core section 5.3.2: the two must be of the same user.
+            raise _mismatch(profile, "the userinfo endpoint names another user than the ID token")
+        claims.update(userinfo)
+    return claims
+
+
+def subject_of(profile: Provider, claims: Mapping[str, Any]) -> str | None:
+    """Return the user's id at the provider, or None where the claims have none."""
+    value = claims.get(profile.subject_field, claims.get("sub"))
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+
+
+def _id_token_claims(profile: Provider, id_token: Secret, nonce: Secret) -> Mapping[str, Any]:
+    """Check an ID token's claims (OpenID Connect Core section 3.1.3.7) and return them.
+
+    Its signature need not be checked (point 6 there): it came from the token endpoint itself, over TLS.
+    """
+    claims = _payload(profile, id_token)
+    audience = claims.get("aud")
+    audiences = audience if isinstance(audience, list) else [audience]
+    expires_at = claims.get("exp")
+    if profile.issuer is not None and claims.get("iss") != profile.issuer:
+        raise _mismatch(profile, "its ID token was issued by someone else")
+    if profile.client_id not in audiences:
+        raise _mismatch(profile, "its ID token was issued for another client")
+    if not isinstance(expires_at, int | float) or expires_at < time.time() - CLOCK_TOLERANCE:
+        raise _mismatch(profile, "its ID token has expired; check this server's clock")
+    if not isinstance(claims.get("nonce"), str) or Secret(claims["nonce"]) != nonce:
+        raise _mismatch(profile, "its ID token belongs to another sign-in")
+    return {name: value for name, value in claims.items() if name != "nonce"}
+
+
+def _payload(profile: Provider, id_token: Secret) -> dict[str, Any]:
+    try:
+        payload = id_token.reveal().split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (ValueError, IndexError, RecursionError):
+        claims = None
+    if not isinstance(claims, dict):
+        raise _mismatch(profile, "its ID token cannot be read")
+    return claims
+
+
+def _mismatch(profile: Provider, what: str) -> SignInFailed:
+    return SignInFailed(
+        profile.name, "identity_mismatch", f"The answer of {profile.name!r} was not accepted: {what}."
+    )

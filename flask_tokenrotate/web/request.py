@@ -1,0 +1,208 @@
+"""One request: the memo on `flask.g`, and `require_fresh_token`.
+
+Nothing happens before a token is needed but that the grant ids are copied from the session: no
+database, no network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar, cast, overload
+
+from flask import Response, current_app, g, has_request_context, request, session
+
+from ..errors import ScopesNotGranted, SignInRequired
+from ..rotation.memo import RequestMemo
+from ..rotation.sighting import Fresh
+from . import session as sessions
+from .state import current_state
+
+P = ParamSpec("P")
+R = TypeVar("R")
+OnMissing = Callable[[SignInRequired], Any]
+
+_demand: ContextVar[tuple[str, float | None] | None] = ContextVar("tokenrotate_demand", default=None)
+
+
+class RequestGrants:
+    """The grants of one request's session and what it got of them; lives on ``g._tokenrotate``."""
+
+    def __init__(self) -> None:
+        self.request = request._get_current_object()  # type: ignore[attr-defined]
+        self.ids = sessions.grant_ids(session)
+        self.memo = RequestMemo()
+        self.demand: tuple[str, float | None] | None = None
+
+    def reload(self) -> None:
+        """Read the session again and forget every token: the request signed in or out."""
+        self.ids = sessions.grant_ids(session)
+        self.memo.forget()
+
+
+def request_grants() -> RequestGrants:
+    """Return the current request's grants.
+
+    An application context may outlive a request (in tests, and in one that serves several), and
+    another extension's hook may come before ours, so whose request it is is looked at each time.
+    """
+    held = g.get("_tokenrotate")
+    if not isinstance(held, RequestGrants) or held.request is not request._get_current_object():  # type: ignore[attr-defined]
+        held = g._tokenrotate = RequestGrants()
+    return held
+
+
+def load_grants() -> None:
+    """Put the memo on ``g`` (before_request)."""
+    sessions.refuse_cookie_sessions(
+        current_app._get_current_object(),  # type: ignore[attr-defined]
+        allow_cookie_sessions=current_state().settings.allow_cookie_sessions,
+    )
+    g._tokenrotate = RequestGrants()
+
+
+def rotate_after_response(response: Response) -> Response:
+    """Rotate ahead once the response was sent (after_request): nobody waits for it."""
+    ahead = request_grants().memo.rotations_ahead()
+    if ahead:
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        rotator = current_state().rotator
+
+        @response.call_on_close
+        def rotate_ahead() -> None:
+            with app.app_context():
+                for grant_id in ahead:
+                    rotator.rotate_ahead(grant_id)
+
+    return response
+
+
+def fresh_token(provider: str | None = None, min_ttl: float | None = None) -> Fresh:
+    """Return the session's token set at ``provider``.
+
+    Without a name: the provider of the innermost `require_fresh_token`, else the only one registered.
+    Raises `SignInRequired` when the session has no grant there, and whatever `Rotator.fresh` raises.
+    """
+    state = current_state()
+    grants = request_grants()
+    demand = _demand.get() or grants.demand
+    if provider is None and demand is not None:
+        provider, min_ttl = demand
+    name = state.provider_name(provider)
+    grant_id = grants.ids.get(name)
+    if grant_id is None:
+        state.provider(name)
+        raise SignInRequired(name, "no_grant")
+    try:
+        return grants.memo.fresh(state.rotator, grant_id, min_ttl=min_ttl)
+    except SignInRequired as error:
+        error.provider = name
+        raise
+
+
+def _require(provider: str | None, min_ttl: float | None, scopes: frozenset[str]) -> tuple[str, float | None]:
+    """Make sure of a fresh token with ``scopes`` and return the demand that `current_token` serves."""
+    name = current_state().provider_name(provider)
+    granted = fresh_token(name, min_ttl).tokens.scopes
+    missing = frozenset() if granted is None else scopes - granted
+    if missing:
+        if missing <= sessions.asked_scopes(session, name):
+            raise ScopesNotGranted(name, missing)
+        raise SignInRequired(name, "missing_scopes", scopes=scopes)
+    demand = (name, min_ttl)
+    grants = request_grants()
+    # A streamed response goes on after the view returned; it keeps the view's provider.
+    grants.demand = grants.demand or demand
+    return demand
+
+
+@overload
+def require_fresh_token(provider: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def require_fresh_token(
+    provider: str | None = None,
+    *,
+    min_ttl: float | None = None,
+    scopes: Iterable[str] = (),
+    on_missing: OnMissing | None = None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def require_fresh_token(
+    provider: str | Callable[..., Any] | None = None,
+    *,
+    min_ttl: float | None = None,
+    scopes: Iterable[str] = (),
+    on_missing: OnMissing | None = None,
+) -> Any:
+    """Let a view (or any function called in a request) run only with a fresh token.
+
+    ``provider`` may be left out where one is registered; the decorator may be used bare. The token
+    lives for at least ``min_ttl`` more seconds (default: the provider's profile, else
+    ``TOKENROTATE_MIN_TTL_SECONDS``; never more than half of the token's lifetime). ``scopes`` must
+    have been granted, else the user is asked for them once. ``on_missing`` is called with the
+    `SignInRequired` and its result returned in place of the view's.
+
+    Raises, where there is no token: `SignInRequired`, `ScopesNotGranted`, and the 503 branch
+    `TryLater`; all are answered by the extension's error handler unless the application takes over.
+    """
+    if callable(provider):
+        return require_fresh_token()(provider)
+    wanted = frozenset([scopes] if isinstance(scopes, str) else scopes)
+    name = provider
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        if inspect.iscoroutinefunction(function):
+            return cast(Callable[P, R], _guard_async(function, name, min_ttl, wanted, on_missing))
+
+        @functools.wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                demand = _require(name, min_ttl, wanted)
+            except SignInRequired as error:
+                if on_missing is None:
+                    raise
+                return cast(R, on_missing(error))
+            outer = _demand.set(demand)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                _demand.reset(outer)
+
+        return guarded
+
+    return decorate
+
+
+def _guard_async(
+    function: Callable[..., Any],
+    provider: str | None,
+    min_ttl: float | None,
+    scopes: frozenset[str],
+    on_missing: OnMissing | None,
+) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            # In a thread, so that other coroutines of this request go on while a provider thinks.
+            demand = await asyncio.to_thread(_require, provider, min_ttl, scopes)
+        except SignInRequired as error:
+            if on_missing is None:
+                raise
+            return on_missing(error)
+        outer = _demand.set(demand)
+        try:
+            return await function(*args, **kwargs)
+        finally:
+            _demand.reset(outer)
+
+    return guarded
+
+
+def forget_request() -> None:
+    """Make the current request, if there is one, read its session again."""
+    if has_request_context():
+        request_grants().reload()

@@ -1,0 +1,82 @@
+"""Signing a session in and out: the row first, then the session, then the signal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from flask import current_app, session
+
+from ..rotation.tokens import Attempt, Grant, NewGrant, TokenAnswer
+from . import session as sessions
+from .request import forget_request
+from .signals import signed_in
+from .state import State
+
+logger = logging.getLogger("flask_tokenrotate")
+
+
+def sign_in(
+    state: State,
+    provider: str,
+    answer: TokenAnswer,
+    subject: str | None,
+    claims: Mapping[str, Any],
+    *,
+    user_id: str | None = None,
+    attempt: Attempt | None = None,
+) -> Grant:
+    """Make a grant of ``answer`` and sign the current session in with it.
+
+    Always a new grant: an older redemption that is still in flight can never land in it. The one
+    that it replaces is ended in the same transaction.
+    """
+    replaces = sessions.grant_ids(session).get(provider)
+    grant = add_grant(state, provider, answer, subject, claims, user_id=user_id, replaces=replaces)
+    sessions.regenerate(session)
+    sessions.attach(session, provider, grant.id, () if attempt is None else attempt.scopes)
+    forget_request()
+    signed_in.send(
+        current_app._get_current_object(),  # type: ignore[attr-defined]
+        grant_id=grant.id,
+        provider=provider,
+        user_id=grant.user_id,
+        subject=subject,
+        claims=dict(claims),
+    )
+    return grant
+
+
+def add_grant(
+    state: State,
+    provider: str,
+    answer: TokenAnswer,
+    subject: str | None,
+    claims: Mapping[str, Any],
+    *,
+    user_id: str | None = None,
+    replaces: str | None = None,
+) -> Grant:
+    """Store a new grant; its user is ``user_id``, else what `TokenRotate.identify` says, else the subject."""
+    identify = state.identify()
+    if user_id is None:
+        user_id = subject if identify is None else identify(provider, claims)
+    new = NewGrant(provider=provider, answer=answer, subject=subject, user_id=user_id)
+    grant = state.grants.add(new, replaces=replaces)
+    if replaces is not None:
+        state.rotator.forget(replaces)
+    return grant
+
+
+def sign_out(state: State, provider: str) -> bool:
+    """Sign the current session out of ``provider``; return whether it was signed in there."""
+    grant_id = sessions.grant_ids(session).get(provider)
+    if grant_id is None:
+        return False
+    # The row first: if the database is away the user learns that nothing was signed out.
+    state.rotator.sign_out(grant_id)
+    sessions.detach(session, provider)
+    sessions.regenerate(session)
+    forget_request()
+    return True

@@ -1,0 +1,68 @@
+"""What the extension keeps for each application, under ``app.extensions["tokenrotate"]``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flask import current_app
+
+from ..config import Settings
+from ..errors import Misconfigured
+from ..rotation.ports import AttemptStore, Clock, GrantStore
+from ..rotation.rotator import Rotator
+
+if TYPE_CHECKING:
+    from ..providers.endpoint import OAuthEndpoint
+    from ..providers.profile import Provider
+
+Identify = Callable[[str, Mapping[str, Any]], str | None]
+
+
+@dataclass(kw_only=True)
+class State:
+    """The wired parts of one application. Made by `TokenRotate.init_app`, read by everything in `web`.
+
+    ``provider`` returns a profile by name or raises `UnknownProvider`; ``provider_names`` lists the
+    registered ones. ``identify`` maps (provider, claims) to the application's own user id.
+    """
+
+    settings: Settings
+    grants: GrantStore
+    attempts: AttemptStore
+    endpoint: OAuthEndpoint
+    rotator: Rotator
+    clock: Clock
+    provider: Callable[[str], Provider]
+    provider_names: Callable[[], tuple[str, ...]]
+    create_tables: Callable[[], None]
+    identify: Callable[[], Identify | None]
+    warned: set[str] = field(default_factory=set)
+
+    def provider_name(self, name: str | None) -> str:
+        """Return ``name``, or the only registered provider when it is None."""
+        if name is not None:
+            return name
+        names = self.provider_names()
+        if len(names) != 1:
+            listed = ", ".join(sorted(names)) or "none"
+            raise Misconfigured(
+                f"Say which provider is meant: there are {len(names)} registered ({listed}). "
+                "Pass its name, as in @require_fresh_token('spotify')."
+            )
+        return names[0]
+
+
+def current_state() -> State:
+    """Return the state of the current application.
+
+    Raises `Misconfigured` where `TokenRotate.init_app` was not called for it.
+    """
+    state = current_app.extensions.get("tokenrotate")
+    if not isinstance(state, State):
+        raise Misconfigured(
+            f"TokenRotate is not set up for the application {current_app.name!r}: "
+            "call rotate.init_app(app) in its factory."
+        )
+    return state
