@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import InvalidTokenResponse
+from .answer import AnswerRules
 from .tokens import TokenAnswer
-from .verdict import AnswerRules, HttpAnswer, Rotated, verdict
+from .verdict import HttpAnswer, Rotated, verdict
 
 
 def adopted(token_response: Mapping[str, Any], rules: AnswerRules, *, wall_clock: float) -> TokenAnswer:
@@ -29,13 +30,15 @@ def adopted(token_response: Mapping[str, Any], rules: AnswerRules, *, wall_clock
         raise InvalidTokenResponse(
             "The token response has no usable access_token; pass the token endpoint's answer as a mapping."
         )
-    expires_at, expires_in = token_response.get("expires_at"), token_response.get("expires_in")
-    if _is_number(expires_at):
-        return replace(outcome.answer, expires_in=float(expires_at) - wall_clock)
-    if _is_number(expires_in) and expires_in <= 0:
-        return replace(outcome.answer, expires_in=float(expires_in))
+    expires_at, expires_in = _number(token_response, "expires_at"), _number(token_response, "expires_in")
+    if expires_at is not None:
+        return replace(outcome.answer, expires_in=expires_at - wall_clock)
+    if expires_in is not None and expires_in <= 0:
+        return replace(outcome.answer, expires_in=expires_in)
     return outcome.answer
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e11
+def _number(token_response: Mapping[str, Any], name: str) -> float | None:
+    value = token_response.get(name)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e11
+    return float(value) if is_number and value is not None else None

@@ -97,8 +97,7 @@ def _problem(error: TokenRotateError) -> Response:
 
 
 def _page(error: TokenRotateError) -> Response:
-    provider = getattr(error, "provider", None)
-    again = login_url(provider, next_url="/") if isinstance(error, SignInFailed) else None
+    again = login_url(error.provider, next_url="/") if isinstance(error, SignInFailed) else None
     page = render_template(
         "tokenrotate/error.html", title=TITLES[error.status], detail=_detail(error), again=again
     )
