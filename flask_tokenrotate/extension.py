@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Flask, has_request_context
@@ -12,15 +13,18 @@ from flask import Flask, has_request_context
 from .clock import SystemClock
 from .config import Settings
 from .errors import Misconfigured, SignInRequired, UnknownProvider
+from .providers.authorize import authorization_url, code_challenge
 from .providers.build import build_provider
 from .providers.endpoint import OAuthEndpoint
 from .providers.profile import Provider
+from .providers.redaction import install_redaction
+from .providers.resource import ProtectedSession
 from .rotation.adoption import adopted
 from .rotation.memo import RequestMemo
 from .rotation.protocol import Policy
 from .rotation.redeemer import Timing
 from .rotation.rotator import Rotator
-from .rotation.tokens import Grant
+from .rotation.tokens import Grant, Secret
 from .storage.attempts import SqlAttemptStore
 from .storage.engine import Database
 from .storage.grants import SqlGrantStore
@@ -66,6 +70,7 @@ class TokenRotate:
         if EXTENSION in app.extensions:
             raise Misconfigured(f"TokenRotate is set up for the application {app.name!r} already.")
         settings = Settings.from_config(app.config)
+        install_redaction()
         app.extensions[EXTENSION] = self._state(app, settings, engine or self._engine)
         set_up_sessions(app, allow_cookie_sessions=settings.allow_cookie_sessions)
         app.before_request(web_request.load_grants)
@@ -182,6 +187,8 @@ class TokenRotate:
             grants=grants,
             attempts=SqlAttemptStore(database, sealer),
             endpoint=endpoint,
+            authorization_url=_authorization_url,
+            api=_sessions_by_process(),
             rotator=rotator,
             clock=clock,
             provider=profiles.get,
@@ -189,6 +196,19 @@ class TokenRotate:
             create_tables=lambda: create_tables(database.engine()),
             identify=lambda: self._identify,
         )
+
+
+def _authorization_url(provider: Provider, *, verifier: Secret, **request: Any) -> str:
+    return authorization_url(provider, challenge=code_challenge(verifier), **request)
+
+
+def _sessions_by_process() -> Callable[[], ProtectedSession]:
+    """Return what returns this process's session for API calls.
+
+    A connection that two processes of a fork share would mix up the answers of two users.
+    """
+    session_of = functools.lru_cache(maxsize=1)(lambda pid: ProtectedSession())
+    return lambda: session_of(os.getpid())
 
 
 def _database(app: Flask, settings: Settings, engine: Any) -> Database:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from requests import Response
 from werkzeug.local import LocalProxy
@@ -13,9 +13,6 @@ from ..rotation.memo import RequestMemo
 from ..rotation.sighting import Fresh
 from .request import fresh_token, request_grants
 from .state import State, current_state
-
-if TYPE_CHECKING:
-    from ..providers.transport import ProtectedSession
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods that may be sent twice (RFC 9110 section 9.2.2)."""
@@ -93,24 +90,17 @@ class CurrentToken:
         and an idempotent method whose body can be sent again is repeated.
         """
         fresh = self._read()
-        with self._client() as client:
-            response = self._send(client, fresh, method, url, kwargs)
-            if not _blames_the_token(response):
-                return response
-            newer = self._memo.refused(self._state.rotator, fresh, min_ttl=self._min_ttl)
-            if newer.token_version == fresh.token_version or not _may_repeat(method, kwargs):
-                return response
-            response.close()
-            return self._send(client, newer, method, url, kwargs)
+        response = self._send(fresh, method, url, kwargs)
+        if not _blames_the_token(response):
+            return response
+        newer = self._memo.refused(self._state.rotator, fresh, min_ttl=self._min_ttl)
+        if newer.token_version == fresh.token_version or not _may_repeat(method, kwargs):
+            return response
+        response.close()
+        return self._send(newer, method, url, kwargs)
 
-    def _client(self) -> ProtectedSession:
-        return self._state.endpoint.protected_session()
-
-    @staticmethod
-    def _send(
-        client: ProtectedSession, fresh: Fresh, method: str, url: str, kwargs: dict[str, Any]
-    ) -> Response:
-        return client.send_with(fresh.tokens.access_token, method, url, **kwargs)
+    def _send(self, fresh: Fresh, method: str, url: str, kwargs: dict[str, Any]) -> Response:
+        return self._state.api().call(fresh.tokens.access_token, method, url, **kwargs)
 
     def get(self, url: str, **kwargs: Any) -> Response:
         """GET ``url``; see `request`."""

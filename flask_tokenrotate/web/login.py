@@ -6,7 +6,6 @@ is used once. Two tabs are two attempts of one browser, so both work.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 import secrets
@@ -50,24 +49,22 @@ def login(provider: str) -> Response:
         return private(redirect(f"{state.settings.base_url}{request.full_path}"))
     browser = request.cookies.get(_cookie_name()) or secrets.token_urlsafe(32)
     oauth_state = Secret(f"{secrets.token_urlsafe(32)}.{_host_mark()}")
-    verifier = secrets.token_urlsafe(64)
     attempt = Attempt(
         provider=provider,
-        verifier=Secret(verifier),
+        verifier=Secret(secrets.token_urlsafe(64)),
         nonce=Secret(secrets.token_urlsafe(32)),
         redirect_uri=callback_url(state, provider),
         next_url=safe_next(request.args.get("next")),
         scopes=frozenset(profile.scopes) | _asked_scopes(),
     )
     state.attempts.begin(oauth_state, Secret(browser), attempt, seconds=state.settings.attempt_seconds)
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-    address = state.endpoint.authorization_url(
-        provider,
+    address = state.authorization_url(
+        profile,
         redirect_uri=attempt.redirect_uri,
         state=oauth_state,
-        code_challenge=challenge,
+        verifier=attempt.verifier,
         nonce=attempt.nonce,
-        scopes=tuple(sorted(attempt.scopes)),
+        scopes=sorted(attempt.scopes),
     )
     response = redirect(address)
     _bind_browser(response, browser, state.settings.attempt_seconds)

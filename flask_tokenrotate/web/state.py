@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import current_app
 
@@ -12,10 +12,28 @@ from ..config import Settings
 from ..errors import Misconfigured
 from ..rotation.ports import AttemptStore, Clock, GrantStore
 from ..rotation.rotator import Rotator
+from ..rotation.tokens import Secret
 
 if TYPE_CHECKING:
     from ..providers.endpoint import OAuthEndpoint
     from ..providers.profile import Provider
+    from ..providers.resource import ProtectedSession
+
+
+class AuthorizationUrl(Protocol):
+    """Returns the address that the browser is sent to: `providers.authorize.authorization_url`."""
+
+    def __call__(
+        self,
+        provider: Provider,
+        *,
+        redirect_uri: str,
+        state: Secret,
+        verifier: Secret,
+        nonce: Secret,
+        scopes: Iterable[str],
+    ) -> str: ...
+
 
 Identify = Callable[[str, Mapping[str, Any]], str | None]
 
@@ -25,13 +43,16 @@ class State:
     """The wired parts of one application. Made by `TokenRotate.init_app`, read by everything in `web`.
 
     ``provider`` returns a profile by name or raises `UnknownProvider`; ``provider_names`` lists the
-    registered ones. ``identify`` maps (provider, claims) to the application's own user id.
+    registered ones. ``api`` returns the session for calls with an access token. ``identify`` maps
+    (provider, claims) to the application's own user id.
     """
 
     settings: Settings
     grants: GrantStore
     attempts: AttemptStore
     endpoint: OAuthEndpoint
+    authorization_url: AuthorizationUrl
+    api: Callable[[], ProtectedSession]
     rotator: Rotator
     clock: Clock
     provider: Callable[[str], Provider]
