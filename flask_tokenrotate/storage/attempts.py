@@ -6,7 +6,6 @@ import hashlib
 import json
 import secrets
 from contextlib import suppress
-from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
@@ -23,7 +22,6 @@ KEEP_EXPIRED_SECONDS = 3600.0
 """How long an expired attempt is kept, to tell a user who comes back late that it has expired."""
 
 _row = attempts.c
-_SECRETS = ("verifier", "nonce")
 
 
 class SqlAttemptStore:
@@ -118,10 +116,24 @@ def _binding(state_hash: str) -> Binding:
 
 
 def _written_out(attempt: Attempt) -> bytes:
-    facts = {field.name: getattr(attempt, field.name) for field in fields(attempt)}
-    return json.dumps({**facts, **{name: facts[name].reveal() for name in _SECRETS}}).encode()
+    facts = {
+        "provider": attempt.provider,
+        "verifier": attempt.verifier.reveal(),
+        "nonce": attempt.nonce.reveal(),
+        "redirect_uri": attempt.redirect_uri,
+        "next_url": attempt.next_url,
+        "scopes": sorted(attempt.scopes),
+    }
+    return json.dumps(facts).encode()
 
 
 def _read_back(plain: bytes) -> Attempt:
     facts = json.loads(plain)
-    return Attempt(**{**facts, **{name: Secret(facts[name]) for name in _SECRETS}})
+    return Attempt(
+        provider=facts["provider"],
+        verifier=Secret(facts["verifier"]),
+        nonce=Secret(facts["nonce"]),
+        redirect_uri=facts["redirect_uri"],
+        next_url=facts["next_url"],
+        scopes=frozenset(facts["scopes"]),
+    )

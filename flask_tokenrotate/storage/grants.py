@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Insert, Row, Update, case, insert, null, select, update
+from sqlalchemy import Column, ColumnElement, Insert, Row, Update, case, insert, null, select, update
 
 from ..errors import GrantUnreadable
 from ..rotation.ports import Release, SaveOutcome
@@ -71,7 +71,7 @@ class SqlGrantStore:
         """Read the id of the user's newest grant that has not ended."""
         if not (is_storable(user_id) and is_storable(provider)):
             return None
-        mine = (_row.user_id == user_id) & (_row.provider == provider) & _row.ended_at.is_(None)
+        mine = _exactly(_row.user_id, user_id) & _exactly(_row.provider, provider) & _row.ended_at.is_(None)
         newest_first = select(_row.id).where(mine).order_by(_row.created_at.desc(), _row.id.desc())
         row = self._transactions.read(newest_first.limit(1))
         return None if row is None else row.id
@@ -246,6 +246,15 @@ class SqlGrantStore:
                 ),
             )
         )
+
+
+def _exactly(column: Column[str], value: str) -> ColumnElement[bool]:
+    """Compare with trailing spaces counted.
+
+    On MariaDB and MySQL ``"ada " = "ada"`` is true, even in a binary collation, and one user would be
+    given the other's grant. The first half is for the index.
+    """
+    return (column == value) & (column.concat(".") == value + ".")
 
 
 def _end(grant_id: str, reason: EndReason) -> Update:

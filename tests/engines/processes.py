@@ -1,0 +1,93 @@
+"""Servers that a test run starts for itself: as an unprivileged user, on free loopback ports."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+
+class Unavailable(Exception):
+    """A server is neither reachable nor can it be started here; the text says why."""
+
+
+def free_port() -> int:
+    """Return a loopback port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def find_binary(name: str, *folders: str) -> str:
+    """Return the path of a server's binary. Raises `Unavailable`."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", *folders])
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise Unavailable(f"{name} is not installed")
+    return found
+
+
+def hand_over(folder: Path, user: str) -> None:
+    """Give ``folder`` to ``user`` where we are root: the servers refuse to run as root."""
+    if os.geteuid() == 0:
+        account = pwd.getpwnam(user)
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        for parent in folder.parents:
+            # Temporary folders of tests are for their owner alone; the server has to pass through.
+            if parent.stat().st_uid == 0 and len(parent.parts) > 2:
+                parent.chmod(parent.stat().st_mode | 0o011)
+
+
+def run_as(user: str, command: Sequence[str]) -> None:
+    """Run ``command`` as ``user`` to its end. Raises `Unavailable` with its output when it fails."""
+    done = subprocess.run(command, **_identity(user), capture_output=True, text=True, cwd="/", check=False)
+    if done.returncode:
+        raise Unavailable(f"{command[0]} failed: {(done.stderr or done.stdout)[-500:]}")
+
+
+class ServerProcess:
+    """A server in the background: `stop` ends it and waits."""
+
+    def __init__(self, user: str | None, command: Sequence[str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command, **_identity(user), stdout=output, stderr=subprocess.STDOUT, cwd="/"
+            )
+
+    def wait_until(self, ready: Callable[[], bool], *, seconds: float = 60.0) -> None:
+        """Wait until ``ready`` says so. Raises `Unavailable` with the end of the log."""
+        give_up_at = time.monotonic() + seconds
+        while time.monotonic() < give_up_at and self._process.poll() is None:
+            if ready():
+                return
+            time.sleep(0.1)
+        self.stop()
+        raise Unavailable(f"the server did not start: {self.log.read_text(errors='replace')[-800:]}")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End the server and wait for it."""
+        if self._process.poll() is None:
+            self._process.send_signal(how)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, such as SIGSTOP."""
+        self._process.send_signal(number)
+
+
+def _identity(user: str | None) -> dict[str, object]:
+    if user is None or os.geteuid() != 0:
+        return {}
+    account = pwd.getpwnam(user)
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}

@@ -1,0 +1,69 @@
+"""The stores under test, each with a clock that the test moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from flask_tokenrotate.storage import Database, attempts, grants
+from flask_tokenrotate.testing.clock import ManualClock
+from flask_tokenrotate.testing.memory import MemoryAttemptStore, MemoryGrantStore
+
+from ..conftest import available
+from ..engines import ENGINES, Servers
+from ..engines.galera import Galera
+from .backends import VARIANTS, Stores, Variant, clock_in_statements, sql_stores
+
+LONG = [pytest.mark.long, pytest.mark.engine]
+BACKENDS = [
+    pytest.param("memory", id="memory"),
+    *ENGINES,
+    *(pytest.param(variant, id=str(variant), marks=LONG) for variant in VARIANTS),
+    pytest.param("galera", id="galera", marks=LONG),
+]
+
+
+@pytest.fixture(scope="session")
+def galera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Galera]:
+    """A running cluster of three nodes."""
+    cluster = available(lambda: Galera.start(tmp_path_factory.mktemp("galera")))
+    yield cluster
+    cluster.stop()
+
+
+def _open(request: pytest.FixtureRequest, servers: Servers, backend: str | Variant) -> Database:
+    if backend == "galera":
+        uri = request.getfixturevalue("galera").new_database()
+        backend = Variant(engine="mariadb", options={})
+    else:
+        backend = Variant(engine=backend, options={}) if isinstance(backend, str) else backend
+        engine = backend.engine
+        uri = available(lambda: servers.new_database(engine))
+    # A leak shows as a time-out at once instead of hiding behind an overflow connection.
+    return backend.database(uri, pool_size=2, max_overflow=0, pool_timeout=1.0)
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def opened(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Database | None]:
+    """The database under test, None for the store in memory."""
+    if request.param == "memory":
+        yield None
+        return
+    database = _open(request, servers, request.param)
+    yield database
+    database.engine().dispose()
+
+
+@pytest.fixture
+def stores(opened: Database | None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stores]:
+    """Both stores; after the test no connection may be checked out."""
+    clock = ManualClock()
+    if opened is None:
+        yield Stores(grants=MemoryGrantStore(clock), attempts=MemoryAttemptStore(clock), clock=clock)
+        return
+    for module in (grants, attempts):
+        monkeypatch.setattr(module, "db_now", clock_in_statements(clock))
+    grant_store, attempt_store = sql_stores(opened)
+    yield Stores(grants=grant_store, attempts=attempt_store, clock=clock)
+    assert opened.engine().pool.checkedout() == 0  # type: ignore[attr-defined]
