@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .clock import ManualClock
+    from .memory import MemoryAttemptStore, MemoryGrantStore
     from .provider import FakeProvider
 
 _HOMES = {
@@ -19,7 +21,7 @@ _HOMES = {
     "MemoryGrantStore": ".memory",
 }
 
-__all__ = ["FakeProvider"]
+__all__ = ["FakeProvider", "ManualClock", "MemoryAttemptStore", "MemoryGrantStore"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-
-import requests
+from http.client import HTTPConnection, HTTPResponse
+from urllib.parse import urlencode, urlsplit
 
 _TICKET = re.compile(r'name="ticket" value="([0-9a-f]+)"')
 _REASON = re.compile(r'<p id="reason">([^<]*)</p>')
@@ -17,21 +17,32 @@ def sign_in(authorization_url: str, *, user: str = "alice", allow: bool = True, 
     provider answers with an error to the client comes back as such a callback too. Raises
     `ValueError` where the provider shows an error page instead; ``timeout`` is in seconds.
     """
-    with requests.Session() as session:
-        session.trust_env = False
-        page = session.get(authorization_url, allow_redirects=False, timeout=timeout)
-        if page.is_redirect:
-            return page.headers["Location"]
-        ticket = _TICKET.search(page.text)
-        if ticket is None:
-            raise ValueError(f"No consent page but {page.status_code}: {_reason(page)}")
-        form = {"ticket": ticket[1], "user": user, "decision": "allow" if allow else "deny"}
-        answer = session.post(page.url, data=form, allow_redirects=False, timeout=timeout)
-        if not answer.is_redirect:
-            raise ValueError(f"The consent page was answered with {answer.status_code}: {_reason(answer)}")
-        return answer.headers["Location"]
+    status, location, page = _ask("GET", authorization_url, None, timeout)
+    if location is not None:
+        return location
+    ticket = _TICKET.search(page)
+    if ticket is None:
+        raise ValueError(f"No consent page but {status}: {_reason(page)}")
+    form = {"ticket": ticket[1], "user": user, "decision": "allow" if allow else "deny"}
+    status, location, page = _ask("POST", authorization_url, urlencode(form), timeout)
+    if location is None:
+        raise ValueError(f"The consent page was answered with {status}: {_reason(page)}")
+    return location
 
 
-def _reason(page: requests.Response) -> str:
-    reason = _REASON.search(page.text)
+def _ask(method: str, url: str, body: str | None, timeout: float) -> tuple[int, str | None, str]:
+    # Not through requests: urllib3 logs every address at DEBUG, and this one has the state in it.
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+    headers = {"Content-Type": "application/x-www-form-urlencoded"} if body is not None else {}
+    try:
+        connection.request(method, f"{parts.path}?{parts.query}", body, headers)
+        answer: HTTPResponse = connection.getresponse()
+        return answer.status, answer.getheader("Location"), answer.read().decode()
+    finally:
+        connection.close()
+
+
+def _reason(page: str) -> str:
+    reason = _REASON.search(page)
     return reason[1] if reason else "(no reason given)"

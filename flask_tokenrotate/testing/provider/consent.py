@@ -54,7 +54,7 @@ def _decide(provider: FakeProvider, rules: Rules, request: Request, uri: str) ->
 
 
 def _ticket(provider: FakeProvider, uri: str) -> str:
-    return hmac.new(provider.ticket_key, uri.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(provider.ticket_key.reveal().encode(), uri.encode(), hashlib.sha256).hexdigest()
 
 
 def _send_back(provider: FakeProvider, location: str) -> Response:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
+from oauthlib.oauth2 import OAuth2Error
 from werkzeug.wrappers import Request, Response
 
 from ...rotation.tokens import Secret
@@ -97,6 +98,8 @@ def _ask_oauthlib(rules: Rules, endpoint: Endpoint, request: Request) -> Respons
     try:
         body = request.get_data(as_text=True)
         headers, text, status = answer(request.full_path.rstrip("?"), "POST", body, dict(request.headers))
+    except OAuth2Error as refusal:
+        return error(refusal.status_code, str(refusal.error), refusal.description)
     except ValueError:
         return error(400, "invalid_request", "The parameters are not properly form-encoded.")
     return Response(text, status, headers)

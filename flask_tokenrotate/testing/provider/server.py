@@ -65,7 +65,7 @@ class FakeProvider(Knobs):
         self.ledger = Ledger(now)
         self.journal = Journal()
         self.gates = Gates()
-        self.ticket_key = secrets.token_bytes(32)
+        self.ticket_key = Secret(secrets.token_hex(32))
         self._listener = Listener(host, port, App(self))
         self._stopping = threading.Event()
 
@@ -164,6 +164,10 @@ class FakeProvider(Knobs):
         wishes = dict(wishes)
         user = wishes.pop("user", None)
         expire, clear = wishes.pop("expire_access_tokens", False), wishes.pop("clear_log", False)
+        if not isinstance(expire, bool) or not isinstance(clear, bool):
+            raise ValueError("expire_access_tokens and clear_log are true or false.")
+        if user is not None and not isinstance(user, str):
+            raise ValueError("user is a string, or null for all users.")
         self.turn(**wishes)
         if expire:
             self.expire_access_tokens(user)
