@@ -78,6 +78,13 @@ class Provider:
                 f"{how_to_set(self.name, 'issuer')}"
             )
 
+    def subject(self, claims: Mapping[str, object]) -> str | None:
+        """Return the user's id in userinfo or ID token claims, None when it is not there."""
+        value = claims.get(self.subject_field)
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            return None
+        return str(value) or None
+
     def policy(self, *, min_ttl: float, ahead: float, settle: float) -> Policy:
         """Return how to rotate at this provider; the arguments are the settings' defaults, in seconds.
 

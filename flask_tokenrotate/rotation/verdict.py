@@ -47,12 +47,16 @@ NOT_PROCESSED = frozenset({408, 409, 425, 429, 503})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HttpAnswer:
-    """One HTTP answer as it came: nothing parsed. ``complete`` is False when the body was cut or too long."""
+    """One HTTP answer as it came: nothing parsed.
+
+    ``complete`` is False when the body was cut or too long, ``timed_out`` True when the deadline cut it.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
     complete: bool = True
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,12 +178,18 @@ def _by_code(error: str, headers: Mapping[str, str], rules: AnswerRules) -> Verd
 def _without_code(outcome: HttpAnswer, content_type: str, rules: AnswerRules) -> Verdict:
     status, is_html = outcome.status, looks_like_html(content_type, outcome.body)
     if 200 <= status < 300 or not 300 <= status < 500:
-        return Unknown(cause="unreadable_answer")
+        return Unknown(cause="unreadable_answer", timed_out=outcome.timed_out)
     if status == 400 and not is_html:
-        return Refused(error="http_400") if rules.empty_refusal == "refused" else Unknown(cause="http_400")
+        return _empty_refusal(outcome, rules)
     if status == 401 and not is_html:
         return Misconfigured(error="http_401", cure=_CURES["invalid_client"])
     return Misconfigured(error=f"http_{status}", cure=_cure_by_status(status, is_html))
+
+
+def _empty_refusal(outcome: HttpAnswer, rules: AnswerRules) -> Refused | Unknown:
+    if rules.empty_refusal == "refused" and outcome.complete:
+        return Refused(error="http_400")
+    return Unknown(cause="http_400", timed_out=outcome.timed_out)
 
 
 def _cure_by_status(status: int, is_html: bool) -> str:

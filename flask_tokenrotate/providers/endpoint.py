@@ -1,0 +1,140 @@
+"""A provider's endpoints: redeem, exchange, revoke, userinfo. What comes back is a value, whatever it is."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from urllib.parse import quote_plus
+
+from ..errors import ProviderUnavailable, SignInFailed
+from ..rotation.ports import Clock
+from ..rotation.tokens import Secret, TokenSet
+from ..rotation.verdict import NOT_PROCESSED, HttpAnswer, NoAnswer, Verdict, verdict
+from .profile import Provider
+from .transport import Call, send
+
+
+class OAuthEndpoint:
+    """The token, revocation and userinfo endpoints of all registered providers (`ports.TokenEndpoint`).
+
+    ``connect_seconds`` bounds connecting with TLS within each call's own deadline;
+    ``revoke_seconds`` is all the time that revoking one token set may take. Deadlines are points in
+    time on ``clock.monotonic``. Nothing is kept between calls.
+    """
+
+    def __init__(
+        self,
+        providers: Callable[[str], Provider],
+        clock: Clock,
+        *,
+        connect_seconds: float = 3.0,
+        revoke_seconds: float = 5.0,
+    ) -> None:
+        self._providers = providers
+        self._clock = clock
+        self._connect_seconds = connect_seconds
+        self._revoke_seconds = revoke_seconds
+
+    def redeem(self, provider: str, refresh_token: Secret, *, deadline: float) -> Verdict:
+        """Post the refresh token once (RFC 6749 section 6) and return what the answer meant.
+
+        No scope is sent: the grant keeps the one it has.
+        """
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
+        return self._ask_for_tokens(self._providers(provider), form, deadline)
+
+    def exchange(
+        self, provider: str, code: Secret, *, verifier: Secret, redirect_uri: str, deadline: float
+    ) -> Verdict:
+        """Post an authorization code once, with its PKCE verifier, and return what the answer meant."""
+        form = {
+            "grant_type": "authorization_code",
+            "code": code.reveal(),
+            "code_verifier": verifier.reveal(),
+            "redirect_uri": redirect_uri,
+        }
+        return self._ask_for_tokens(self._providers(provider), form, deadline)
+
+    def revoke(self, provider: str, tokens: TokenSet) -> bool:
+        """Revoke the tokens (RFC 7009), best effort; return whether the provider confirmed the first.
+
+        The refresh token comes first, for it can make new access tokens; many servers then end the
+        access token with it and do not know it any more. False without a revocation endpoint.
+        """
+        profile = self._providers(provider)
+        if profile.revocation_endpoint is None:
+            return False
+        deadline = self._clock.monotonic() + self._revoke_seconds
+        forms = [{"token": tokens.access_token.reveal(), "token_type_hint": "access_token"}]
+        if tokens.refresh_token is not None:
+            forms.insert(0, {"token": tokens.refresh_token.reveal(), "token_type_hint": "refresh_token"})
+        answers = [self._post(profile, profile.revocation_endpoint, form, deadline) for form in forms]
+        return isinstance(answers[0], HttpAnswer) and 200 <= answers[0].status < 300
+
+    def userinfo(self, provider: str, access_token: Secret, *, deadline: float) -> dict[str, object]:
+        """Return what the provider says about the user.
+
+        Raises `ProviderUnavailable` when it does not answer or is busy, and `SignInFailed` when it
+        refuses the token, answers with anything but a JSON object, or has no userinfo endpoint.
+        """
+        profile = self._providers(provider)
+        if profile.userinfo_endpoint is None:
+            raise _no_userinfo(profile, "has no userinfo_endpoint registered")
+        headers = {"Authorization": f"Bearer {access_token.reveal()}"}
+        outcome = send(self._call(deadline), "GET", profile.userinfo_endpoint, headers=headers)
+        if not isinstance(outcome, HttpAnswer) or _is_busy(outcome.status):
+            raise ProviderUnavailable(profile.name, retry_after=1.0)
+        if outcome.status != 200:
+            raise _no_userinfo(profile, f"answered its userinfo request with status {outcome.status}")
+        try:
+            claims = json.loads(outcome.body)
+        except (ValueError, RecursionError):
+            claims = None
+        if not isinstance(claims, dict):
+            raise _no_userinfo(
+                profile, "answered its userinfo request with something else than a JSON object"
+            )
+        return claims
+
+    def _ask_for_tokens(self, profile: Provider, form: Mapping[str, str], deadline: float) -> Verdict:
+        form = {**profile.token_params, **form}
+        return verdict(self._post(profile, profile.token_endpoint, form, deadline), profile.answers)
+
+    def _post(
+        self, profile: Provider, url: str, form: Mapping[str, str], deadline: float
+    ) -> HttpAnswer | NoAnswer:
+        headers, credentials = client_credentials(profile)
+        return send(self._call(deadline), "POST", url, headers=headers, form={**form, **credentials})
+
+    def _call(self, deadline: float) -> Call:
+        return Call(self._clock, deadline=deadline, connect_seconds=self._connect_seconds)
+
+
+def client_credentials(profile: Provider) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the headers and the form fields by which the client names and authenticates itself.
+
+    For ``"basic"`` id and secret are form-encoded before they are joined (RFC 6749 section 2.3.1),
+    or a colon or a non-ASCII letter in one would make another client of it.
+    """
+    secret = "" if profile.client_secret is None else profile.client_secret.reveal()
+    match profile.client_auth:
+        case "basic":
+            pair = f"{quote_plus(profile.client_id)}:{quote_plus(secret)}"
+            return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}, {}
+        case "post":
+            return {}, {"client_id": profile.client_id, "client_secret": secret}
+        case "none":
+            return {}, {"client_id": profile.client_id}
+
+
+def _is_busy(status: int) -> bool:
+    return status in NOT_PROCESSED or status >= 500
+
+
+def _no_userinfo(profile: Provider, what: str) -> SignInFailed:
+    return SignInFailed(
+        profile.name,
+        "provider_error",
+        f"Provider {profile.name!r} {what}. Check userinfo_endpoint and scopes.",
+    )

@@ -1,0 +1,62 @@
+"""Keeps secrets out of the logs of the libraries that carry them.
+
+At DEBUG requests-oauthlib logs tokens, codes, headers and bodies, oauthlib whole requests, and
+urllib3 the address with its query. What they log is always a fixed sentence and its arguments, so
+the sentence stays and the arguments go.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+
+import oauthlib.oauth2  # noqa: F401  (its loggers must exist before they get their filter)
+import requests_oauthlib  # noqa: F401
+import urllib3  # noqa: F401
+
+HIDDEN = "[hidden]"
+_QUERY = re.compile(r"\?[^\s'\"<>]*")
+
+
+class _Redaction(logging.Filter):
+    """Replaces the arguments of each record and drops its traceback, whose last line may quote them."""
+
+    def __init__(self, harmless: Callable[[object], object]) -> None:
+        super().__init__()
+        self._harmless = harmless
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(self._harmless(argument) for argument in record.args)
+        elif record.args:
+            record.args = {name: self._harmless(value) for name, value in record.args.items()}
+        record.exc_info = record.exc_text = None
+        return True
+
+
+def _numbers_only(argument: object) -> object:
+    return argument if isinstance(argument, int | float) else HIDDEN
+
+
+def _without_query(argument: object) -> object:
+    return argument if isinstance(argument, int | float) else _QUERY.sub("?" + HIDDEN, str(argument))
+
+
+_FILTERS = {
+    "requests_oauthlib": _Redaction(_numbers_only),
+    "oauthlib": _Redaction(_numbers_only),
+    "urllib3": _Redaction(_without_query),
+}
+
+
+def install_redaction() -> None:
+    """Put the filters on the three libraries' loggers; calling it again changes nothing.
+
+    A filter on a logger is not asked about the records of the loggers below it, so each one gets
+    its own.
+    """
+    for name in ("requests_oauthlib", "oauthlib", "urllib3", *logging.Logger.manager.loggerDict):
+        redaction = _FILTERS.get(name.partition(".")[0])
+        if redaction is not None:
+            logging.getLogger(name).addFilter(redaction)

@@ -1,0 +1,48 @@
+"""Calls to the APIs that the access tokens are for."""
+
+from __future__ import annotations
+
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+from requests.auth import AuthBase
+
+from ..rotation.tokens import Secret
+from .transport import PlainSession
+
+TIMEOUT = (3.0, 30.0)
+"""Seconds to connect, and seconds between two bytes of the answer."""
+
+
+class ProtectedSession(PlainSession):
+    """Sends requests with a bearer token over https, or over http to this machine.
+
+    It can be shared between users: the token comes with each call, and no cookie is kept. A
+    redirect to another host, port or scheme goes without the token.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A cookie that an API sets for one user must not go out with the next one's request.
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def call(self, access_token: Secret, method: str, url: str, **kwargs: Any) -> requests.Response:
+        """Send a request with ``access_token``; keywords as for ``requests.request``.
+
+        ``timeout`` defaults to `TIMEOUT`. Raises `Misconfigured` for plain http to another host,
+        and what requests raises.
+        """
+        kwargs.setdefault("timeout", TIMEOUT)
+        return self.request(method, url, auth=_Bearer(access_token), **kwargs)
+
+
+class _Bearer(AuthBase):
+    """Sets the Authorization header of one request (RFC 6750 section 2.1)."""
+
+    def __init__(self, access_token: Secret) -> None:
+        self._access_token = access_token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._access_token.reveal()}"
+        return request

@@ -1,0 +1,65 @@
+"""The address that a browser is sent to for signing in."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from flask_tokenrotate.providers.authorize import authorization_url, code_challenge
+from flask_tokenrotate.providers.build import build_provider
+from flask_tokenrotate.rotation.tokens import Secret
+
+FIELDS: dict[str, Any] = {
+    "client_id": "me&you",
+    "client_auth": "none",
+    "authorization_endpoint": "https://as.example/authorize?tenant=7",
+    "token_endpoint": "https://as.example/token",
+}
+
+
+def query(fields: dict[str, Any] | None = None, **options: Any) -> dict[str, str]:
+    url = authorization_url(
+        build_provider("acme", FIELDS, fields or {}),
+        redirect_uri="https://app.example/auth/acme/callback",
+        state=Secret("st-1"),
+        challenge="ch-1",
+        **options,
+    )
+    parts = urlsplit(url)
+    assert (parts.scheme, parts.netloc, parts.path) == ("https", "as.example", "/authorize")
+    return {name: value for name, (value,) in parse_qs(parts.query, strict_parsing=True).items()}
+
+
+def test_code_challenge_is_that_of_the_rfc() -> None:
+    """The example of RFC 7636 appendix B."""
+    verifier = Secret("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
+    assert code_challenge(verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+
+
+def test_request_has_what_the_protocol_needs() -> None:
+    """Code flow, PKCE S256, state; the endpoint's own query stays; no scope or nonce unless wanted."""
+    assert query() == {
+        "tenant": "7",
+        "response_type": "code",
+        "client_id": "me&you",
+        "redirect_uri": "https://app.example/auth/acme/callback",
+        "state": "st-1",
+        "code_challenge": "ch-1",
+        "code_challenge_method": "S256",
+    }
+
+
+def test_scopes_and_nonce() -> None:
+    """The provider's scopes are asked for unless others are given, and the nonce when there is one."""
+    fields = {"scopes": ["openid", "a"]}
+    assert query(fields)["scope"] == "openid a"
+    assert query(fields, scopes=["b"])["scope"] == "b"
+    assert query(fields, nonce=Secret("n-1"))["nonce"] == "n-1"
+
+
+def test_extra_parameters_never_replace_the_protocols_own() -> None:
+    """A parameter for one sign-in wins over the profile's, and neither over state or challenge."""
+    fields = {"authorize_params": {"prompt": "consent", "hd": "a.example"}}
+    sent = query(fields, extra={"prompt": "login", "state": "evil", "code_challenge_method": "plain"})
+    assert (sent["prompt"], sent["hd"]) == ("login", "a.example")
+    assert (sent["state"], sent["code_challenge_method"]) == ("st-1", "S256")

@@ -1,0 +1,335 @@
+"""One call: what a broken network or a hostile server does to it, and what is known afterwards."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+
+from flask_tokenrotate.errors import Misconfigured as ConfigurationError
+from flask_tokenrotate.providers import transport
+from flask_tokenrotate.providers.transport import MAX_BODY, Call, PlainSession, send
+from flask_tokenrotate.rotation.verdict import Busy, HttpAnswer, Misconfigured, NotSent, Rotated, Unknown
+
+from .conftest import Client, Server, SystemClock, http, says
+
+TOKENS = {"access_token": "at-2", "refresh_token": "rt-2", "expires_in": 3600}
+Serve = Callable[..., Server]
+
+
+def reset(connection: socket.socket) -> None:
+    """Close with RST instead of FIN."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def drip(server: Server, connection: socket.socket) -> None:
+    """Send a byte now and then until the client or the test ends it."""
+    while not server.done.wait(0.02):
+        connection.sendall(b"a")
+
+
+def test_answer_is_read(serve: Serve, client: Client) -> None:
+    """The plain case: the request arrives once and its answer is understood."""
+    server = serve(says(http(200, TOKENS)))
+    client.at(server.url)
+    assert isinstance(client.redeem(), Rotated)
+    assert [request.form["refresh_token"] for request in server.requests] == ["rt-1"]
+
+
+def test_refused_connection(client: Client) -> None:
+    """Nobody listens: nothing was sent."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    client.at(f"http://127.0.0.1:{port}")
+    assert client.redeem() == NotSent(cause="not_connected")
+
+
+def test_unknown_name(client: Client) -> None:
+    """A name that does not resolve: nothing was sent."""
+    client.at("https://provider.invalid")
+    assert client.redeem() == NotSent(cause="name_not_resolved")
+
+
+def test_connect_timeout(client: Client) -> None:
+    """A host that does not answer SYN is given up after the time to connect: nothing was sent."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        client.at(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        started = time.monotonic()
+        assert client.redeem() == NotSent(cause="not_connected")
+        assert time.monotonic() - started < 2
+        for filler in fillers:
+            filler.close()
+
+
+def test_a_dead_address_leaves_time_for_the_next(
+    serve: Serve, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two addresses, the first swallows its share of the time and the second is still reached."""
+    server = serve(says(http(200, TOKENS)))
+    client.at(f"http://localhost:{server.port}")
+    tried: list[tuple[str, float]] = []
+    real = transport.create_connection
+
+    def connect(address: tuple[str, int], timeout: float, **options: object) -> socket.socket:
+        tried.append((address[0], timeout))
+        if address[0] == "192.0.2.1":
+            raise TimeoutError
+        return real(address, timeout, **options)
+
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, server.port))
+        for host in ("192.0.2.1", "127.0.0.1")
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
+    monkeypatch.setattr(transport, "create_connection", connect)
+    assert isinstance(client.redeem(), Rotated)
+    assert [host for host, _ in tried] == ["192.0.2.1", "127.0.0.1"]
+    assert tried[0][1] <= 0.25
+
+
+def test_untrusted_certificate(
+    serve: Serve, client: Client, certificate: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TLS with an unknown CA fails before anything is sent; with the CA configured it works."""
+    server = serve(says(http(200, TOKENS)), tls=certificate[1])
+    client.at(server.url)
+    assert client.redeem() == NotSent(cause="tls_failed")
+    assert server.requests == []
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
+    assert isinstance(client.redeem(), Rotated)
+
+
+def test_silent_tls_server(serve: Serve, client: Client) -> None:
+    """A server that accepts and never shakes hands costs the time to connect; nothing was sent."""
+    server = serve(lambda connection: None)
+    client.at(server.url.replace("http:", "https:"))
+    assert client.redeem() == NotSent(cause="tls_failed")
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["before the request was read", "after it was read"])
+def test_reset_after_sending(serve: Serve, client: Client, reads: bool) -> None:
+    """Once bytes may have left, a reset leaves the outcome unknown."""
+    server = serve(reset, reads=reads)
+    client.at(server.url)
+    result = client.redeem()
+    assert result == Unknown(cause="no_answer")
+
+
+def test_read_timeout(serve: Serve, client: Client) -> None:
+    """No answer by the deadline: unknown, and told apart as a time-out."""
+    server = serve(lambda connection: server.done.wait(10) and None)
+    client.at(server.url)
+    assert client.redeem(seconds=0.3) == Unknown(cause="no_answer", timed_out=True)
+
+
+HEADERS = b"HTTP/1.1 200 OK\r\nX-Slow: "
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        (b"", Unknown(cause="no_answer", timed_out=True)),
+        (HEADERS, Unknown(cause="no_answer", timed_out=True)),
+        (HEADERS + b"\r\n\r\n", Unknown(cause="unreadable_answer", timed_out=True)),
+        (b"HTTP/1.1 503 No\r\n\r\n", Busy(cause="http_503")),
+        (b"HTTP/1.1 307 No\r\nLocation: /\r\n\r\n", None),
+    ],
+    ids=["status line", "headers", "body", "body of a 503", "body of a redirect"],
+)
+def test_slow_drip_ends_at_the_deadline(serve: Serve, client: Client, start: bytes, expected: object) -> None:
+    """A byte now and then resets every read time-out, but not the deadline of the whole call."""
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall(start)
+        drip(server, connection)
+
+    server = serve(script)
+    client.at(server.url)
+    started = time.monotonic()
+    result = client.redeem(seconds=0.4)
+    assert 0.3 < time.monotonic() - started < 2
+    assert result == expected or (expected is None and isinstance(result, Misconfigured))
+
+
+def test_a_read_timeout_alone_does_not_stop_a_drip(serve: Serve) -> None:
+    """Control: the same drip outlives requests' own time-out, which counts from byte to byte."""
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall(HEADERS)
+        for _ in range(40):
+            server.done.wait(0.02)
+            connection.sendall(b"a")
+        connection.sendall(b"\r\nContent-Length: 0\r\n\r\n")
+
+    server = serve(script)
+    started = time.monotonic()
+    assert requests.post(f"{server.url}/token", timeout=0.3).status_code == 200
+    assert time.monotonic() - started > 0.6
+
+
+def test_a_whole_body_that_never_ends_is_kept(serve: Serve, client: Client) -> None:
+    """Tokens that arrived are saved even if the server then neither closes nor ends the body."""
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + http(200, TOKENS).partition(b"\r\n\r\n")[2])
+        server.done.wait(10)
+
+    server = serve(script)
+    client.at(server.url)
+    result = client.redeem(seconds=0.3)
+    assert isinstance(result, Rotated)
+    assert result.complaints == ("the body was cut after the tokens",)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(200, TOKENS)[:-10],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n" + b'{"access_token": "at-2", "x": "',
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 40\r\n\r\n"
+        b"access_token=at-2&refresh_tok",
+    ],
+    ids=["length", "chunked", "form"],
+)
+def test_cut_body(serve: Serve, client: Client, answer: bytes) -> None:
+    """A 200 that ends too early is unknown: the tokens in it may be halves."""
+    server = serve(says(answer))
+    client.at(server.url)
+    assert client.redeem() == Unknown(cause="unreadable_answer")
+
+
+def test_oversized_body(serve: Serve, client: Client, clock: SystemClock) -> None:
+    """No more than the limit is read, however much is sent; tokens up to the limit are found."""
+    server = serve(says(http(200, b"{" + b" " * (2 * MAX_BODY))))
+    client.at(server.url)
+    assert client.redeem() == Unknown(cause="unreadable_answer")
+    fitting = b'{"access_token": "a"}'.ljust(MAX_BODY)
+    client.at(serve(says(http(200, fitting))).url)
+    assert isinstance(client.redeem(), Rotated)
+
+
+def test_gzip_bomb(serve: Serve, clock: SystemClock) -> None:
+    """A body that was compressed unasked is opened up to the limit and not beyond."""
+    server = serve(says(http(200, gzip.compress(b" " * (64 * MAX_BODY)), "Content-Encoding: gzip")))
+    call = Call(clock, deadline=clock.monotonic() + 5, connect_seconds=1)
+    answer = send(call, "POST", f"{server.url}/token", headers={}, form={"a": "b"})
+    assert isinstance(answer, HttpAnswer)
+    assert (len(answer.body), answer.complete) == (MAX_BODY, False)
+    assert server.requests[0].headers["accept-encoding"] == "identity"
+
+
+def test_compressed_tokens_are_not_lost(serve: Serve, client: Client) -> None:
+    """A server that compresses unasked is understood: its tokens were paid for."""
+    plain = http(200, TOKENS).partition(b"\r\n\r\n")[2]
+    server = serve(says(http(200, gzip.compress(plain), "Content-Encoding: gzip")))
+    client.at(server.url)
+    assert isinstance(client.redeem(), Rotated)
+
+
+@pytest.mark.parametrize("location", ["{other}/token", "http://[::1", "gopher://x/", ""])
+def test_redirect_is_not_followed(serve: Serve, client: Client, location: str) -> None:
+    """A 307 would carry the refresh token to wherever it points: it is an error of the configuration."""
+    other = serve(says(http(200, TOKENS)))
+    server = serve(says(http(307, b"", f"Location: {location.format(other=other.url)}")))
+    client.at(server.url)
+    result = client.redeem()
+    assert isinstance(result, Misconfigured)
+    assert result.error == "http_307"
+    assert other.connections == 0
+
+
+def test_deadline_is_looked_at_right_before_sending(
+    serve: Serve, client: Client, clock: SystemClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that was stopped while it connected must not post: its claim may be another's by now."""
+    server = serve(says(http(200, TOKENS)))
+    client.at(server.url)
+    connect = transport._Connection.connect
+
+    def connect_and_oversleep(self: transport._Connection) -> None:
+        connect(self)
+        clock.pushed += stopped
+
+    monkeypatch.setattr(transport._Connection, "connect", connect_and_oversleep)
+    stopped = 60.0
+    assert client.redeem() == NotSent(cause="too_late_to_send")
+    assert server.requests == []
+    stopped = 0.0
+    assert isinstance(client.redeem(), Rotated)
+
+
+def test_slow_name_resolution_sends_nothing(
+    serve: Serve, client: Client, clock: SystemClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Name resolution cannot be interrupted, so the deadline is looked at after it."""
+    server = serve(says(http(200, TOKENS)))
+    client.at(server.url)
+    resolve = socket.getaddrinfo
+
+    def slow(*args: object, **options: object) -> object:
+        clock.pushed += 60.0
+        return resolve(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    assert client.redeem() == NotSent(cause="not_connected")
+    assert server.connections == 0
+
+
+def test_deadline_in_the_past(serve: Serve, client: Client) -> None:
+    """A call that is over before it starts connects to nobody."""
+    server = serve(says(http(200, TOKENS)))
+    client.at(server.url)
+    assert isinstance(client.redeem(seconds=-1), NotSent)
+    assert server.connections == 0
+
+
+def test_surroundings_are_ignored(
+    serve: Serve, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither a proxy variable nor .netrc changes where a token goes or who sends it."""
+    proxy = serve(says(http(200, TOKENS)))
+    server = serve(says(http(200, TOKENS)))
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login intruder password x\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url)
+    client.at(server.url, client_auth="none")
+    assert isinstance(client.redeem(), Rotated)
+    assert "authorization" not in server.requests[0].headers
+    assert proxy.connections == 0
+
+    trusting = PlainSession()  # control: the same session, open to its surroundings
+    trusting.trust_env = True
+    trusting.auth = None
+    trusting.post(f"{server.url}/token", timeout=5)
+    assert proxy.requests[0].headers["authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize("url", ["http://example.com/token", "http://10.0.0.1/token"])
+def test_plain_http_to_another_host(clock: SystemClock, url: str) -> None:
+    """Plain http is refused by the transport too, whatever made the address, naming the host."""
+    call = Call(clock, deadline=clock.monotonic() + 5, connect_seconds=1)
+    with pytest.raises(ConfigurationError, match=url.split("/")[2]):
+        send(call, "POST", url, headers={}, form={"refresh_token": "rt-1"})
+    assert not call.sent
+
+
+def test_oauthlibs_switch_changes_nothing(clock: SystemClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process-wide variable that opens http for oauthlib does not open it here."""
+    monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
+    with pytest.raises(ConfigurationError):
+        PlainSession().post("http://example.com/token")
