@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from flask_tokenrotate.rotation.tokens import Secret
-from flask_tokenrotate.testing import ManualClock
+from flask_tokenrotate.testing import FakeProvider, ManualClock
 
 from .conftest import ClientApp
 
@@ -53,6 +55,22 @@ class TestOneUse:
         assert app.provider.double_presentations() == {fingerprint(token): 32}
         assert app.provider.families_revoked == 1
         assert app.provider.live_tokens() == 0
+
+    def test_look_up_and_spending_are_one_step(self) -> None:
+        """Two requests that would both find the token unspent cannot: one is done before the other looks."""
+        meeting = threading.Barrier(2)
+
+        def now() -> float:
+            # Asked for between finding a token unspent and marking it spent.
+            with suppress(threading.BrokenBarrierError):
+                meeting.wait(timeout=0.2)
+            return 0.0
+
+        with FakeProvider(now=now) as provider, ThreadPoolExecutor(2) as pool:
+            token = provider.mint()["refresh_token"]
+            meeting.reset()
+            calls = [pool.submit(ClientApp(provider).redeem, token) for _ in range(2)]
+            assert sorted(call.result(timeout=20).status_code for call in calls) == [200, 400]
 
     def test_a_scope_may_be_narrowed_but_not_widened(self, app: ClientApp) -> None:
         """A narrower scope holds for that access token; a wider one costs nothing (RFC 6749 section 6)."""
