@@ -27,6 +27,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests_oauthlib import OAuth2Session
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import NewConnectionError
 from urllib3.util.connection import create_connection
 
 from ..rotation.ports import Clock
@@ -120,9 +121,7 @@ def send(
     try:
         with (
             _CallSession(call) as session,
-            session.request(
-                method, url, data=form, headers=headers, allow_redirects=False, stream=True
-            ) as response,
+            session.request(method, url, data=form, headers=headers, stream=True) as response,
         ):
             return _read(call, response)
     except _FAILURES:
@@ -138,8 +137,8 @@ class _CallSession(PlainSession):
             self.mount(scheme, _CallAdapter(call))
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        # Even when it does not follow a redirect, requests reads its whole body to prepare the next
-        # request: without end or limit, if the server likes.
+        # Not `allow_redirects=False`: even then requests reads the whole body to prepare the next
+        # request, without end or limit if the server likes.
         return None
 
 
@@ -176,9 +175,11 @@ class _Connection(HTTPConnection):
             share = self._call.time_to_connect() / (len(addresses) - tried + 1)
             try:
                 sock = create_connection(cast(Any, address), share, socket_options=self.socket_options)
-            except OSError:
+            except OSError as error:
                 if tried == len(addresses):
-                    raise
+                    # Not the error itself: urllib3 takes a reset for one that came while sending,
+                    # and goes on to read from a connection that was never made.
+                    raise NewConnectionError(self, "no address of the host can be connected to") from error
             else:
                 # What follows is the TLS handshake, for which Python treats this as a total.
                 sock.settimeout(self._call.time_to_connect())

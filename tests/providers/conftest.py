@@ -69,6 +69,9 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
+        """Stop accepting and wait for the connection in progress."""
+        if self.done.is_set():
+            return
         self.done.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -123,6 +126,7 @@ def http(status: int, body: bytes | object = b"", *headers: str) -> bytes:
         f"HTTP/1.1 {status} X",
         "Content-Type: application/json",
         f"Content-Length: {len(raw)}",
+        "Connection: close",
         *headers,
     ]
     return "\r\n".join([*lines, "", ""]).encode() + raw

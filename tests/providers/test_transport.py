@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import socket
 import ssl
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import requests
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flask_tokenrotate.errors import Misconfigured as ConfigurationError
 from flask_tokenrotate.providers import transport
@@ -120,13 +123,28 @@ def test_silent_tls_server(serve: Serve, client: Client) -> None:
     assert client.redeem() == NotSent(cause="tls_failed")
 
 
+def test_reset_while_connecting(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reset before the connection stands is no lost answer: nothing was sent."""
+
+    def connect(*args: object, **options: object) -> socket.socket:
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+    monkeypatch.setattr(transport, "create_connection", connect)
+    assert client.redeem() == NotSent(cause="not_connected")
+
+
 @pytest.mark.parametrize("reads", [False, True], ids=["before the request was read", "after it was read"])
 def test_reset_after_sending(serve: Serve, client: Client, reads: bool) -> None:
     """Once bytes may have left, a reset leaves the outcome unknown."""
-    server = serve(reset, reads=reads)
-    client.at(server.url)
-    result = client.redeem()
-    assert result == Unknown(cause="no_answer")
+
+    def script(connection: socket.socket) -> None:
+        # Without reading, wait for the first byte: a reset before it would be a refused connection.
+        if not reads:
+            connection.recv(1, socket.MSG_PEEK)
+        reset(connection)
+
+    client.at(serve(script, reads=reads).url)
+    assert client.redeem() == Unknown(cause="no_answer")
 
 
 def test_read_timeout(serve: Serve, client: Client) -> None:
@@ -212,7 +230,7 @@ def test_cut_body(serve: Serve, client: Client, answer: bytes) -> None:
     assert client.redeem() == Unknown(cause="unreadable_answer")
 
 
-def test_oversized_body(serve: Serve, client: Client, clock: SystemClock) -> None:
+def test_oversized_body(serve: Serve, client: Client) -> None:
     """No more than the limit is read, however much is sent; tokens up to the limit are found."""
     server = serve(says(http(200, b"{" + b" " * (2 * MAX_BODY))))
     client.at(server.url)
@@ -220,6 +238,24 @@ def test_oversized_body(serve: Serve, client: Client, clock: SystemClock) -> Non
     fitting = b'{"access_token": "a"}'.ljust(MAX_BODY)
     client.at(serve(says(http(200, fitting))).url)
     assert isinstance(client.redeem(), Rotated)
+
+
+def test_endless_body(serve: Serve, client: Client) -> None:
+    """Reading stops at the limit and the connection is closed, long before the deadline."""
+    sent = 0
+
+    def script(connection: socket.socket) -> None:
+        nonlocal sent
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while sent < 64 * MAX_BODY:
+            connection.sendall(b" " * 65536)
+            sent += 65536
+
+    server = serve(script)
+    client.at(server.url)
+    assert client.redeem(seconds=30) == Unknown(cause="unreadable_answer")
+    server.close()
+    assert sent < 32 * MAX_BODY
 
 
 def test_gzip_bomb(serve: Serve, clock: SystemClock) -> None:
@@ -333,3 +369,37 @@ def test_oauthlibs_switch_changes_nothing(clock: SystemClock, monkeypatch: pytes
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
     with pytest.raises(ConfigurationError):
         PlainSession().post("http://example.com/token")
+
+
+pieces = st.sampled_from(
+    [
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"Content-Length: 5\r\n",
+        b"Content-Length: -1\r\n",
+        b"Content-Length: 99999999999999999999\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Content-Encoding: gzip\r\n",
+        b"Location: http://[\r\n",
+        b"Connection: keep-alive\r\n",
+        b"\r\n",
+        b"5\r\nhello\r\n",
+        b"zz\r\n",
+        b'{"access_token": "at-2"}',
+        b": no name\r\n",
+        b"X: " + b"y" * 70_000,
+    ]
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(pieces | st.binary(max_size=20), max_size=8).map(b"".join))
+def test_no_bytes_on_the_wire_raise(answer: bytes) -> None:
+    """Whatever a server sends, the call ends with a verdict."""
+    server = Server(says(answer))
+    client = Client(SystemClock())
+    client.at(server.url)
+    try:
+        assert isinstance(client.redeem(seconds=2), Rotated | Unknown | Busy | Misconfigured)
+    finally:
+        server.close()

@@ -253,6 +253,14 @@ def test_unreadable_scope() -> None:
     assert rotated(TOKENS).answer.scopes is None
 
 
+@pytest.mark.parametrize("name", ["scope", "token_type"])
+def test_a_token_in_a_public_field_is_not_passed_on(name: str) -> None:
+    """Scope and token type are stored and logged, so a token that a server repeats there is dropped."""
+    token = "aToken"
+    assert token not in repr(rotated({"access_token": token, name: token}))
+    assert token in repr(rotated({"access_token": "another", name: token}))
+
+
 @pytest.mark.parametrize(
     ("value", "token_type", "complaints"),
     [
