@@ -1,0 +1,61 @@
+"""The tree of errors."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+
+import pytest
+
+from flask_tokenrotate import errors
+from flask_tokenrotate.errors import TokenRotateError
+
+EXAMPLES: list[TokenRotateError] = [
+    errors.Misconfigured("x"),
+    errors.ProviderMisconfigured("spotify", "invalid_client", 3.0),
+    errors.SignInRequired("spotify", "refused", scopes=frozenset({"a"}), login_url="/x"),
+    errors.SignInRequired(None, "no_grant"),
+    errors.ScopesNotGranted("spotify", frozenset({"a"})),
+    errors.SignInFailed("spotify", "denied", "You said no."),
+    errors.TryLater("x", retry_after=1),
+    errors.ProviderUnavailable("spotify", retry_after=2.5),
+    errors.RotationTimeout("grant", waited=15, retry_after=1),
+    errors.StoreUnavailable("away"),
+    errors.TablesMissing(),
+    errors.UnknownProvider("x", ("a", "b")),
+    errors.InvalidTokenResponse("x"),
+    errors.GrantUnreadable("grant", "aa", ("aa", "bb")),
+]
+
+
+def test_every_error_has_an_example() -> None:
+    """The list of this test is complete."""
+    tree = {
+        each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, TokenRotateError)
+    }
+    assert tree - {type(example) for example in EXAMPLES} == {TokenRotateError}
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_a_copy_is_equal_and_apart(error: TokenRotateError) -> None:
+    """Threads that share a failure raise copies: what one fills in is not seen by another."""
+    error.__cause__ = ValueError("why")
+    twin = copy.copy(error)
+    assert type(twin) is type(error)
+    assert (str(twin), vars(twin), twin.__cause__) == (str(error), vars(error), error.__cause__)
+    twin.login_url = "/elsewhere"  # type: ignore[attr-defined]
+    assert getattr(error, "login_url", None) != "/elsewhere"
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_every_error_has_a_status_and_a_code_of_its_own(error: TokenRotateError) -> None:
+    """Status and code are there for the default answer; the codes tell the classes apart."""
+    assert 400 <= error.status <= 599
+    same = {type(other) for other in EXAMPLES if other.code == error.code}
+    assert same == {type(error)}
+
+
+def test_an_altered_row_is_told_from_a_missing_key() -> None:
+    """The cure depends on whether the key that sealed the row is known."""
+    assert "altered" in str(errors.GrantUnreadable("g", "aa", ("aa",)))
+    assert "TOKENROTATE_ENCRYPTION_KEYS" in str(errors.GrantUnreadable("g", "aa", ("bb",)))

@@ -1,0 +1,91 @@
+"""Every code block of the README runs, and its commands are the ones that work."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_tokenrotate.testing import FakeProvider
+from flask_tokenrotate.testing.pytest_plugin import LoginAs
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run the README's blocks in their order, as one module, and return what it defines."""
+    init = Flask.__init__
+
+    def in_tmp_path(self: Flask, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **{"instance_path": str(tmp_path), **kwargs})
+
+    monkeypatch.setattr(Flask, "__init__", in_tmp_path)
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(BLOCKS[0], names)
+    names["app"] = names["create_app"]()
+    for block in BLOCKS[1:]:
+        exec(block, names)
+    return names
+
+
+def test_the_first_page_is_short() -> None:
+    """What it does, how to add it, and what happens stand on the first page."""
+    first_page = README.splitlines()[:40]
+    for word in ("init_app", "@require_fresh_token", "expiry", "collide", "refuses", "outage"):
+        assert any(word in line for line in first_page), word
+
+
+def test_the_application_signs_in_at_its_provider(names: dict[str, Any]) -> None:
+    """The quick start's application redirects a page to sign-in, and that to the provider."""
+    client = names["app"].test_client()
+    page = client.get("/playlists", headers={"Accept": "text/html"})
+    assert page.status_code == 401, "the README's own handler answers"
+    login = client.get("/auth/spotify/login")
+    assert login.location.startswith("https://accounts.spotify.com/authorize?")
+    assert client.get("/auth/acme/login").location.startswith("https://id.acme.example/authorize?")
+
+
+def test_the_error_handler_of_the_readme_answers(names: dict[str, Any]) -> None:
+    """`app.errorhandler` takes over as shown."""
+    answer = names["app"].test_client().get("/playlists")
+    assert (answer.status_code, answer.json["because"]) == (401, "no_grant")
+
+
+def test_the_users_test_passes(
+    names: dict[str, Any], fake_provider: FakeProvider, login_as: LoginAs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test that the README shows to users does run, with the plugin's fixtures."""
+    from requests import Response, Session
+
+    send = Session.send
+
+    def to_spotify(self: Session, request: Any, **kwargs: Any) -> Response:
+        if request.url.startswith("https://api.spotify.com/"):
+            answer = Response()
+            answer.status_code, answer._content = 200, b'{"items": []}'
+            return answer
+        return send(self, request, **kwargs)
+
+    monkeypatch.setattr(Session, "send", to_spotify)
+    login = login_as
+
+    def at_spotify(client: Any, user: str, **kwargs: Any) -> Any:
+        return login(client, user, "spotify", **kwargs)
+
+    names["test_playlists"](fake_provider, at_spotify)
+    client = names["app"].test_client()
+    at_spotify(client, "alice")
+    assert client.get("/me").json["because"] == "missing_scopes"
+    assert names["nightly"](names["app"], "alice") == {"items": []}
+
+
+def test_every_module_named_exists() -> None:
+    """The reading order names files that are there."""
+    for path in re.findall(r"`((?:flask_tokenrotate|web|rotation)/[a-z_/]+\.py)`", README):
+        full = path if path.startswith("flask_tokenrotate/") else f"flask_tokenrotate/{path}"
+        assert (Path(__file__).parent.parent / full).exists(), path

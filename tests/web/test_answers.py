@@ -1,0 +1,155 @@
+"""How the errors are answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from flask_tokenrotate import SignInRequired, TokenRotateError
+from flask_tokenrotate.errors import (
+    GrantUnreadable,
+    ProviderMisconfigured,
+    ProviderUnavailable,
+    RotationTimeout,
+    ScopesNotGranted,
+    SignInFailed,
+    StoreUnavailable,
+    TablesMissing,
+)
+from flask_tokenrotate.testing import FakeProvider
+from flask_tokenrotate.testing.pytest_plugin import LoginAs
+
+from .conftest import MakeApp, end_every_family
+
+HTML = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
+
+
+class TestSignInRequired:
+    def test_a_page_is_redirected(self, client: FlaskClient) -> None:
+        """A person's browser goes to sign in, and the way is not cached."""
+        answer = client.get("/me", headers=HTML)
+        assert (answer.status_code, answer.location) == (302, "/auth/fake/login?next=/me")
+        assert answer.headers["Cache-Control"] == "no-store"
+
+    @pytest.mark.parametrize(
+        ("method", "headers"),
+        [
+            ("GET", {}),
+            ("GET", {"Accept": "*/*"}),
+            ("GET", {"Accept": "application/json"}),
+            ("GET", {**HTML, "Sec-Fetch-Mode": "cors"}),
+            ("POST", HTML),
+        ],
+    )
+    def test_anything_else_gets_a_problem_document(
+        self, app: Flask, client: FlaskClient, method: str, headers: dict[str, str]
+    ) -> None:
+        """A script cannot follow a redirect to another origin: it gets 401 and the address."""
+        app.add_url_rule("/post", view_func=app.view_functions["me"], methods=["GET", "POST"])
+        answer = client.open("/post", method=method, headers=headers)
+        assert answer.status_code == 401
+        assert answer.content_type == "application/problem+json"
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert answer.json["login_url"] == "/auth/fake/login?next=/post"
+
+    def test_the_application_may_take_over(self, app: Flask, client: FlaskClient) -> None:
+        """app.errorhandler for a class of the tree wins over the extension's."""
+
+        @app.errorhandler(SignInRequired)
+        def own(error: SignInRequired) -> tuple[str, int]:
+            return f"own {error.reason}", 418
+
+        assert client.get("/me").text == "own no_grant"
+
+    def test_a_handler_that_came_first_stays(self, make_app: MakeApp) -> None:
+        """A handler for the whole tree that was there before init_app is not replaced."""
+
+        def before(app: Flask) -> None:
+            app.register_error_handler(TokenRotateError, lambda error: ("mine", 418))
+
+        app, _ = make_app(before=before)
+        assert app.test_client().get("/me").text == "mine"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retry_after"),
+    [
+        (ProviderUnavailable("fake", retry_after=2.2), 503, "3"),
+        (RotationTimeout("g", waited=15, retry_after=0.1), 503, "1"),
+        (StoreUnavailable("away"), 503, "1"),
+        (ProviderMisconfigured("fake", "invalid_client", 30), 502, "30"),
+        (TablesMissing(), 500, None),
+        (GrantUnreadable("g", "aaaa", ("bbbb",)), 500, None),
+        (ScopesNotGranted("fake", frozenset({"x"})), 403, None),
+        (SignInFailed("fake", "denied", "You did not allow access."), 400, None),
+    ],
+)
+@pytest.mark.parametrize("headers", [HTML, {}])
+def test_each_branch_has_its_status(
+    app: Flask,
+    client: FlaskClient,
+    error: TokenRotateError,
+    status: int,
+    retry_after: str | None,
+    headers: dict[str, str],
+) -> None:
+    """Each branch of the tree has its status and, where waiting helps, Retry-After in whole seconds."""
+
+    @app.get("/fails")
+    def fails() -> Any:
+        raise error
+
+    answer = client.get("/fails", headers=headers)
+    assert answer.status_code == status
+    assert answer.headers.get("Retry-After") == retry_after
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert ("<html" in answer.text) is bool(headers)
+
+
+def test_what_is_for_operators_is_not_shown_to_strangers(app: Flask, client: FlaskClient) -> None:
+    """A configuration error's text goes to the log; in debug mode it is shown."""
+
+    @app.get("/fails")
+    def fails() -> Any:
+        raise TablesMissing
+
+    assert "create-tables" not in client.get("/fails").text
+    app.debug = True
+    assert "create-tables" in client.get("/fails").text
+
+
+def test_an_outage_is_not_a_sign_out(
+    client: FlaskClient, login_as: LoginAs, fake_provider: FakeProvider
+) -> None:
+    """While the provider is down a dead token is 503, and afterwards the same grant goes on."""
+    login_as(client, expires_in=-1)
+    fake_provider.outage = True
+    answers = [client.get("/me") for _ in range(5)]
+    assert {answer.status_code for answer in answers} == {503}
+    assert all(answer.json["code"] == "provider_unavailable" for answer in answers)
+    assert len(fake_provider.log) == 1
+
+
+def test_a_refusal_is_one_clean_sign_in(
+    client: FlaskClient, login_as: LoginAs, fake_provider: FakeProvider
+) -> None:
+    """A refused refresh token ends the grant: no second call, and a redirect rather than an error."""
+    login_as(client, expires_in=-1)
+    end_every_family(fake_provider)
+    for _ in range(3):
+        assert client.get("/me").json["reason"] == "refused"
+    assert len(fake_provider.log) == 1
+
+
+def test_a_wrong_secret_ends_no_grant(
+    make_app: MakeApp, login_as: LoginAs, fake_provider: FakeProvider
+) -> None:
+    """invalid_client is the operator's affair: 502, one call, and the grant lives on."""
+    app, _ = make_app(register={"client_secret": "wrong"})
+    client = app.test_client()
+    login_as(client, expires_in=-1)
+    assert [client.get("/me").status_code for _ in range(2)] == [502, 502]
+    assert len(fake_provider.log) == 1

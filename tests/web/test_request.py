@@ -1,0 +1,420 @@
+"""`require_fresh_token`, `current_token` and the memo on ``g``."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, Response, g, render_template_string, stream_with_context
+from flask.testing import FlaskClient
+from sqlalchemy import text
+from werkzeug.serving import make_server
+
+from flask_tokenrotate import SignInRequired, TokenRotate, current_token, require_fresh_token
+from flask_tokenrotate.testing import FakeProvider
+from flask_tokenrotate.testing.pytest_plugin import LoginAs
+
+from .conftest import MakeApp
+
+
+class TestDecorator:
+    def test_the_view_runs_with_a_fresh_token(
+        self, client: FlaskClient, login_as: LoginAs, fake_provider: FakeProvider
+    ) -> None:
+        """A view behind the decorator never sees an expired token."""
+        login_as(client, "alice", expires_in=-1)
+        answer = client.get("/me").json
+        assert (answer["status"], answer["user"], answer["origin"]) == (200, "alice", "rotated")
+        assert fake_provider.redemptions() == 1
+
+    def test_a_living_token_costs_no_redemption(
+        self, client: FlaskClient, login_as: LoginAs, fake_provider: FakeProvider
+    ) -> None:
+        """The control of the test above: a fresh token is used as it is."""
+        login_as(client, "alice")
+        assert [client.get("/me").json["origin"] for _ in range(2)] == ["row", "cache"]
+        assert fake_provider.redemptions() == 0
+
+    def test_the_name_may_be_given(self, app: Flask, login_as: LoginAs) -> None:
+        """With a name, the token of that provider is meant."""
+
+        @app.get("/named")
+        @require_fresh_token("fake", min_ttl=5)
+        def named() -> dict[str, str]:
+            return {"provider": current_token.provider}
+
+        client = app.test_client()
+        login_as(client)
+        assert client.get("/named").json == {"provider": "fake"}
+
+    def test_two_providers_need_a_name(
+        self, make_app: MakeApp, fake_provider: FakeProvider, login_as: LoginAs
+    ) -> None:
+        """Bare, it is an error that names both where two providers are registered."""
+        app, rotate = make_app()
+        rotate.register("other", **fake_provider.registration())
+        client = app.test_client()
+        login_as(client, "alice", "fake")
+        app.debug = True
+        detail = client.get("/me").json["detail"]
+        assert "fake" in detail
+        assert "other" in detail
+
+    def test_min_ttl_is_honoured(self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider) -> None:
+        """A token that lives, but not for min_ttl seconds, is rotated for the view that asks for it."""
+
+        @app.get("/long")
+        @require_fresh_token(min_ttl=1500)
+        def long() -> dict[str, int]:
+            return {"version": current_token.token_version}
+
+        client = app.test_client()
+        login_as(client, "alice", expires_in=1000)
+        assert client.get("/me").json["version"] == 0
+        # min_ttl is capped to half of the token's life, so that it may not be fulfilled in vain.
+        assert client.get("/long").json["version"] == 0
+        fake_provider.lifetime = 4000
+        with app.app_context():
+            app.extensions["tokenrotate"].rotator.expire(client.get("/me").json["grant"])
+        assert client.get("/long").json["version"] == 1
+
+    def test_async_views(self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider) -> None:
+        """An async view, and coroutines that it gathers, share one redemption."""
+
+        @require_fresh_token
+        async def part() -> str:
+            await asyncio.sleep(0)
+            return current_token.access_token
+
+        @app.get("/async")
+        @require_fresh_token
+        async def view() -> dict[str, int]:
+            return {"tokens": len(set(await asyncio.gather(part(), part(), part())))}
+
+        client = app.test_client()
+        login_as(client, expires_in=-1)
+        assert client.get("/async").json == {"tokens": 1}
+        assert fake_provider.redemptions() == 1
+
+    def test_functions_that_are_not_views(self, app: Flask, login_as: LoginAs) -> None:
+        """The decorator guards any function that is called in a request."""
+
+        @require_fresh_token
+        def helper(name: str, *, mark: str) -> str:
+            return f"{name}{mark}{current_token.user_id}"
+
+        @app.get("/helped")
+        def helped() -> str:
+            return helper("x", mark="-")
+
+        client = app.test_client()
+        assert client.get("/helped").status_code == 401
+        login_as(client, "bob")
+        assert client.get("/helped").text == "x-bob"
+
+    @pytest.mark.parametrize("kind", ["sync", "async"])
+    def test_on_missing_answers_instead(self, app: Flask, client: FlaskClient, kind: str) -> None:
+        """on_missing gets the error and its result is the view's."""
+
+        def on_missing(error: SignInRequired) -> tuple[str, int]:
+            return f"{error.provider} {error.reason}", 418
+
+        if kind == "sync":
+
+            @app.get("/own")
+            @require_fresh_token(on_missing=on_missing)
+            def own() -> str:
+                return "never"
+        else:
+
+            @app.get("/own")
+            @require_fresh_token(on_missing=on_missing)
+            async def own_async() -> str:
+                return "never"
+
+        answer = client.get("/own")
+        assert (answer.status_code, answer.text) == (418, "fake no_grant")
+
+    def test_missing_scopes_are_asked_for_once(
+        self, app: Flask, sign_in: Any, fake_provider: FakeProvider
+    ) -> None:
+        """A user without a scope is asked for it; when the provider does not grant it, not again."""
+
+        @app.get("/mail")
+        @require_fresh_token(scopes=["email"])
+        def mail() -> str:
+            return "ok"
+
+        client = app.test_client()
+        fake_provider.scope = "profile"
+        sign_in(client, path="/auth/fake/login?next=/mail")
+        answer = client.get("/mail")
+        # The profile asks for email and profile at each sign-in, and was given profile only.
+        assert answer.status_code == 403
+        assert answer.json["code"] == "scopes_not_granted"
+
+    def test_scopes_never_asked_for_lead_to_a_step_up(
+        self, make_app: MakeApp, sign_in: Any, fake_provider: FakeProvider
+    ) -> None:
+        """The way to more scopes is one sign-in with them."""
+        app, _ = make_app(register={"scopes": ["profile"]})
+
+        @app.get("/mail")
+        @require_fresh_token(scopes=["email"])
+        def mail() -> str:
+            return "ok"
+
+        client = app.test_client()
+        sign_in(client)
+        step_up = client.get("/mail", headers={"Accept": "text/html"})
+        assert step_up.status_code == 302
+        assert "scope=email" in step_up.location
+        sign_in(client, path=step_up.location)
+        assert client.get("/mail").text == "ok"
+
+
+class TestMemo:
+    def test_three_touches_in_one_request_are_one_redemption(
+        self, make_app: MakeApp, login_as: LoginAs, fake_provider: FakeProvider
+    ) -> None:
+        """Another extension's hook, registered before ours, the view and a template share one token."""
+        seen: list[str] = []
+
+        def other_extension(app: Flask) -> None:
+            @app.before_request
+            def hook() -> None:
+                seen.append(current_token.access_token)
+
+        app, _ = make_app(before=other_extension, TOKENROTATE_CACHE_SECONDS=0)
+
+        @app.get("/page")
+        @require_fresh_token
+        def page() -> str:
+            seen.append(current_token.access_token)
+            return render_template_string(
+                "{{ token() }}", token=lambda: seen.append(current_token.access_token)
+            )
+
+        client = app.test_client()
+        login_as(client, expires_in=-1)
+        assert client.get("/page").status_code == 200
+        assert len(seen) == 3
+        assert len(set(seen)) == 1
+        assert fake_provider.redemptions() == 1
+
+    def test_an_outer_app_context_leaks_no_token(self, app: Flask, login_as: LoginAs) -> None:
+        """Requests of two users that share an application context, and so ``g``, share no token."""
+        alice, bob = app.test_client(), app.test_client()
+        login_as(alice, "alice")
+        login_as(bob, "bob")
+        with app.app_context():
+            users = [each.get("/me").json["user"] for each in (alice, bob, alice)]
+        assert users == ["alice", "bob", "alice"]
+
+    def test_nothing_is_read_before_a_token_is_needed(self, app: Flask, client: FlaskClient) -> None:
+        """A request that needs no token costs no statement: the database file is not even made."""
+
+        @app.get("/plain")
+        def plain() -> dict[str, Any]:
+            return {"ids": g._tokenrotate.ids}
+
+        assert client.get("/plain").json == {"ids": {}}
+        assert client.get("/me").status_code == 401
+        assert not list(Path(app.instance_path).glob("*.sqlite3"))
+
+    def test_a_stream_goes_on_with_the_next_token(
+        self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider
+    ) -> None:
+        """Each read looks again: a stream whose token was expired meanwhile gets the next one."""
+
+        @app.get("/stream")
+        @require_fresh_token
+        def stream() -> Response:
+            def chunks() -> Iterator[str]:
+                yield f"{current_token.token_version},"
+                fake_provider.expire_access_tokens()
+                assert current_token.get(fake_provider.url + "/api/me").status_code == 200
+                yield f"{current_token.token_version}"
+
+            return Response(stream_with_context(chunks()))
+
+        client = app.test_client()
+        login_as(client, expires_in=100)
+        _age(app)
+        assert client.get("/stream").text == "0,1"
+
+
+def _age(app: Flask, seconds: float = 60) -> None:
+    """Let every token look issued ``seconds`` ago, so that a refusal of it is believed."""
+    with app.app_context():
+        engine = app.extensions["tokenrotate"].grants._transactions._database.engine()
+        with engine.begin() as connection:
+            connection.execute(
+                text("UPDATE tokenrotate_grants SET expires_at = expires_at - :s"), {"s": seconds}
+            )
+
+
+class TestHealing:
+    def test_a_401_heals_itself(self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider) -> None:
+        """A token that the provider ended early is rotated once, and the call repeated."""
+        client = app.test_client()
+        login_as(client, expires_in=1000)
+        _age(app)
+        fake_provider.expire_access_tokens()
+        assert client.get("/me").json["status"] == 200
+        assert fake_provider.redemptions() == 1
+
+    def test_a_newer_row_is_used_without_a_redemption(
+        self, make_app: MakeApp, login_as: LoginAs, fake_provider: FakeProvider
+    ) -> None:
+        """When another process has rotated already, its token is used and nothing is redeemed."""
+        app, _ = make_app()
+        other, _ = make_app()
+        client = app.test_client()
+        grant = login_as(client, expires_in=1000)
+        assert client.get("/me").json["version"] == 0
+        with other.app_context():
+            other.extensions["tokenrotate"].rotator.expire(grant.id)
+            TokenRotate().token(grant.id)
+        fake_provider.expire_access_tokens()
+        with other.app_context():
+            other.extensions["tokenrotate"].rotator.expire(grant.id)
+            TokenRotate().token(grant.id)
+        before = fake_provider.redemptions()
+        assert client.get("/me").json["status"] == 200
+        assert fake_provider.redemptions() == before == 2
+
+    def test_an_api_that_refuses_everything_costs_no_storm(
+        self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider
+    ) -> None:
+        """A 401 right after a rotation is the API's own affair: it does not rotate again."""
+
+        @app.get("/always")
+        @require_fresh_token
+        def always() -> dict[str, int]:
+            statuses = [current_token.get(fake_provider.url + "/api/me").status_code for _ in range(5)]
+            return {"last": statuses[-1]}
+
+        client = app.test_client()
+        login_as(client, expires_in=-1)
+        client.get("/me")
+        for _ in range(3):
+            fake_provider.expire_access_tokens()
+            assert client.get("/always").json == {"last": 401}
+        assert fake_provider.redemptions() == 1
+
+    @pytest.mark.parametrize(
+        ("method", "body", "sent"),
+        [
+            ("GET", {}, ["GET", "GET"]),
+            ("PUT", {"data": b"x"}, ["PUT", "PUT"]),
+            ("PUT", {"data": io.BytesIO(b"x")}, ["PUT"]),
+            ("POST", {"json": {}}, ["POST"]),
+            ("PATCH", {"json": {}}, ["PATCH"]),
+        ],
+    )
+    def test_only_what_is_idempotent_is_repeated(
+        self,
+        app: Flask,
+        login_as: LoginAs,
+        fake_provider: FakeProvider,
+        method: str,
+        body: dict[str, Any],
+        sent: list[str],
+    ) -> None:
+        """After a 401 the token is rotated in any case; only a repeatable call is sent again."""
+        with refusing_once() as api:
+
+            @app.get("/call")
+            @require_fresh_token
+            def call() -> dict[str, int]:
+                return {"status": current_token.request(method, api.url, **body).status_code}
+
+            client = app.test_client()
+            login_as(client, expires_in=1000)
+            _age(app)
+            answer = client.get("/call").json
+        assert api.methods == sent
+        assert answer == {"status": 200 if len(sent) == 2 else 401}
+        assert fake_provider.redemptions() == 1
+
+
+class RefusingOnce:
+    """An API that refuses the first call's token and takes any other."""
+
+    def __init__(self) -> None:
+        self.methods: list[str] = []
+        self.url = ""
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        self.methods.append(environ["REQUEST_METHOD"])
+        if len(self.methods) == 1:
+            start_response("401 Unauthorized", [("WWW-Authenticate", 'Bearer error="invalid_token"')])
+        else:
+            start_response("200 OK", [])
+        return [b""]
+
+
+@contextmanager
+def refusing_once() -> Iterator[RefusingOnce]:
+    """Serve `RefusingOnce` on loopback."""
+    api = RefusingOnce()
+    server = make_server("127.0.0.1", 0, api, threaded=True)
+    api.url = f"http://127.0.0.1:{server.server_port}/"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield api
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class TestAhead:
+    def test_the_response_comes_before_the_rotation(
+        self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider
+    ) -> None:
+        """In the ahead window the request uses the current token and rotates when it is closed."""
+        client = app.test_client()
+        grant = login_as(client, expires_in=1000)
+        _age(app, 900)
+        with client.get("/me") as response:
+            assert response.json["version"] == 0
+            assert fake_provider.redemptions() == 0
+        assert fake_provider.redemptions() == 1
+        assert client.get("/me").json == {
+            "status": 200, "user": "alice", "origin": "cache", "version": 1, "grant": grant.id
+        }  # fmt: skip
+
+    def test_a_short_lived_token_does_not_rotate_on_each_request(
+        self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider
+    ) -> None:
+        """A lifetime below the leeway of 30 s is used for half of it."""
+        client = app.test_client()
+        fake_provider.lifetime = 20
+        login_as(client, expires_in=-1)
+        for _ in range(5):
+            with client.get("/me") as response:
+                assert response.json["status"] == 200
+        assert fake_provider.redemptions() == 1
+
+
+def test_repr_shows_no_token(app: Flask, login_as: LoginAs) -> None:
+    """The proxy prints as what it is, not as what it holds."""
+
+    @app.get("/repr")
+    @require_fresh_token
+    def show() -> str:
+        return f"{current_token!r} {current_token}"
+
+    client = app.test_client()
+    login_as(client)
+    assert client.get("/repr").text == "<CurrentToken …> <CurrentToken …>"
