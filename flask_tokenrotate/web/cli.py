@@ -55,13 +55,18 @@ def urls(base_url: str | None) -> None:
         raise _Failure(error) from error
 
 
-@tokenrotate.command("fake-provider", with_appcontext=False)
-@click.option("--port", type=int, default=9400, show_default=True, help="Port on 127.0.0.1.")
-@click.option("--lifetime", type=float, default=3600.0, show_default=True, help="Access token, seconds.")
-@click.option("--answer-seconds", type=float, default=0.0, help="How long the token endpoint thinks.")
-@click.option("--grace-seconds", type=float, default=0.0, help="How long a spent refresh token works.")
-def fake_provider(port: int, lifetime: float, answer_seconds: float, grace_seconds: float) -> None:
-    """Run a strict authorization server to develop against; it needs no account and no application."""
-    from ..testing.provider import serve
+@tokenrotate.command(
+    "fake-provider",
+    with_appcontext=False,
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},
+)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def fake_provider(options: tuple[str, ...]) -> None:
+    """Run a strict authorization server to develop against; --help lists its options.
 
-    serve(port, lifetime=lifetime, answer_seconds=answer_seconds, grace_seconds=grace_seconds)
+    It needs no account and no application.
+    """
+    from ..testing.provider.command import main
+
+    main(options, prog="flask tokenrotate fake-provider")

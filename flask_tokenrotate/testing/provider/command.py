@@ -36,10 +36,12 @@ def serve(port: int, *, host: str = "127.0.0.1", quiet: bool = False, **knobs: A
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    arguments: Sequence[str] | None = None, *, prog: str = "python -m flask_tokenrotate.testing.provider"
+) -> None:
     """Run `serve` with options of the command line, one for each knob."""
     parser = argparse.ArgumentParser(
-        prog="python -m flask_tokenrotate.testing.provider",
+        prog=prog,
         description="Runs a strict OAuth 2 authorization server for trying things out, on loopback only.",
     )
     parser.add_argument("--port", type=int, default=0, help="the port to listen on; 0 takes a free one")
