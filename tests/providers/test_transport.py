@@ -133,6 +133,37 @@ def test_reset_while_connecting(client: Client, monkeypatch: pytest.MonkeyPatch)
     assert client.redeem() == NotSent(cause="not_connected")
 
 
+def test_connecting_and_tls_share_their_time(
+    serve: Serve, client: Client, clock: SystemClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handshake gets what connecting has left of the time to connect, not as much again."""
+    server = serve(lambda connection: None)
+    client.at(server.url.replace("http:", "https:"))
+    real = transport.create_connection
+
+    def slow(*args: object, **options: object) -> socket.socket:
+        connected = real(*args, **options)  # type: ignore[arg-type]
+        clock.pushed += 0.45
+        return connected
+
+    monkeypatch.setattr(transport, "create_connection", slow)
+    started = time.monotonic()
+    assert client.redeem() == NotSent(cause="tls_failed")
+    assert time.monotonic() - started < 0.4
+
+
+def test_server_that_does_not_read(
+    serve: Serve, client: Client, certificate: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that fills the buffers of the way ends at the deadline too, and is in doubt."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
+    server = serve(lambda connection: server.done.wait(15) and None, tls=certificate[1], reads=False)
+    client.at(server.url, token_params={"filler": "x" * 16 * MAX_BODY})
+    started = time.monotonic()
+    assert client.redeem(seconds=1.0) == Unknown(cause="no_answer", timed_out=True)
+    assert time.monotonic() - started < 5
+
+
 @pytest.mark.parametrize("reads", [False, True], ids=["before the request was read", "after it was read"])
 def test_reset_after_sending(serve: Serve, client: Client, reads: bool) -> None:
     """Once bytes may have left, a reset leaves the outcome unknown."""
