@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from flask import Flask
 
 from flask_tokenrotate.testing import FakeProvider
 from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.web.cli import tokenrotate
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
@@ -88,4 +91,23 @@ def test_every_module_named_exists() -> None:
     """The reading order names files that are there."""
     for path in re.findall(r"`((?:flask_tokenrotate|web|rotation)/[a-z_/]+\.py)`", README):
         full = path if path.startswith("flask_tokenrotate/") else f"flask_tokenrotate/{path}"
-        assert (Path(__file__).parent.parent / full).exists(), path
+        assert (ROOT / full).exists(), path
+
+
+def test_every_command_named_exists() -> None:
+    """The extras and the subcommands that the README names are there."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = set(re.findall(r"(?:Flask-TokenRotate|\.)\[(\w+)\]", README))
+    assert extras
+    assert extras <= set(setup["options.extras_require"])
+    commands = set(re.findall(r"flask tokenrotate ([a-z-]+)", README))
+    assert commands == set(tokenrotate.commands)
+
+
+def test_the_two_commands_are_one_line_each() -> None:
+    """The demo and the tests each take one command that makes its own environment."""
+    for end in (".venv/bin/python -m example_app", ".venv/bin/python -m pytest"):
+        lines = [line for line in README.splitlines() if line.startswith("$ ") and line.endswith(end)]
+        assert len(lines) == 1
+        assert lines[0].startswith("$ python3 -m venv .venv && .venv/bin/pip install -e ")

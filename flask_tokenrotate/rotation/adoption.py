@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from ..errors import InvalidTokenResponse
-from .answer import AnswerRules
+from .answer import AnswerRules, read_tokens
 from .tokens import TokenAnswer
-from .verdict import HttpAnswer, Rotated, verdict
 
 
 def adopted(token_response: Mapping[str, Any], rules: AnswerRules, *, wall_clock: float) -> TokenAnswer:
@@ -21,21 +19,18 @@ def adopted(token_response: Mapping[str, Any], rules: AnswerRules, *, wall_clock
     both may lie in the past, unlike in an answer that has just come. Raises `InvalidTokenResponse`
     where there is no usable access token.
     """
-    try:
-        body = json.dumps(dict(token_response)).encode()
-    except (TypeError, ValueError):
-        raise InvalidTokenResponse("The token response must be a mapping of plain JSON values.") from None
-    outcome = verdict(HttpAnswer(status=200, headers={"Content-Type": "application/json"}, body=body), rules)
-    if not isinstance(outcome, Rotated):
+    read = read_tokens(token_response, rules) if isinstance(token_response, Mapping) else None
+    if read is None:
         raise InvalidTokenResponse(
             "The token response has no usable access_token; pass the token endpoint's answer as a mapping."
         )
+    answer, _ = read
     expires_at, expires_in = _number(token_response, "expires_at"), _number(token_response, "expires_in")
     if expires_at is not None:
-        return replace(outcome.answer, expires_in=expires_at - wall_clock)
+        return replace(answer, expires_in=expires_at - wall_clock)
     if expires_in is not None and expires_in <= 0:
-        return replace(outcome.answer, expires_in=expires_in)
-    return outcome.answer
+        return replace(answer, expires_in=expires_in)
+    return answer
 
 
 def _number(token_response: Mapping[str, Any], name: str) -> float | None:

@@ -39,12 +39,6 @@ def who_signed_in(
     return claims
 
 
-def subject_of(profile: Provider, claims: Mapping[str, Any]) -> str | None:
-    """Return the user's id at the provider, or None where the claims have none."""
-    value = claims.get(profile.subject_field, claims.get("sub"))
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
-
-
 def _id_token_claims(profile: Provider, id_token: Secret, nonce: Secret) -> Mapping[str, Any]:
     """Check an ID token's claims (OpenID Connect Core section 3.1.3.7) and return them.
 

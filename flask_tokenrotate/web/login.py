@@ -19,7 +19,7 @@ from ..rotation.verdict import Misconfigured, Refused, Rotated, Verdict
 from .addresses import callback_url, is_loopback, safe_next
 from .answers import private
 from .failures import denied_or_broken, mismatch, other_issuer
-from .identity import subject_of, who_signed_in
+from .identity import who_signed_in
 from .sign_in import sign_in, sign_out
 from .state import State, current_state
 
@@ -121,7 +121,7 @@ def callback(provider: str) -> Response:
     if not isinstance(verdict, Rotated):
         raise _exchange_error(provider, verdict)
     claims = who_signed_in(state, profile, verdict.answer, attempt)
-    sign_in(state, provider, verdict.answer, subject_of(profile, claims), claims, attempt=attempt)
+    sign_in(state, provider, verdict.answer, profile.subject(claims), claims, attempt=attempt)
     return private(redirect(attempt.next_url, code=303))
 
 

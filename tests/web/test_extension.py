@@ -236,9 +236,9 @@ class TestAdopt:
             assert rotate.token(grant.id).token_version == 1
 
     @pytest.mark.parametrize(
-        "response", [{}, {"access_token": ""}, {"error": "x"}, {"access_token": object()}]
+        "response", [{}, None, "token", {"access_token": ""}, {"error": "x"}, {"access_token": object()}]
     )
-    def test_what_is_no_token_response(self, make_app: MakeApp, response: dict[str, Any]) -> None:
+    def test_what_is_no_token_response(self, make_app: MakeApp, response: Any) -> None:
         """Anything without an access token is a clear error, and no row is made."""
         app, rotate = make_app()
         with app.app_context(), pytest.raises(InvalidTokenResponse):

@@ -1,0 +1,53 @@
+"""Uses the public names as an application would; checked by mypy, never run."""
+
+from __future__ import annotations
+
+from flask import Flask
+from requests import Response
+
+from flask_tokenrotate import (
+    SignInRequired,
+    TokenRotate,
+    current_token,
+    require_fresh_token,
+    token_rotated,
+)
+
+rotate = TokenRotate()
+app = Flask(__name__)
+rotate.init_app(app)
+rotate.register("spotify", client_id="x", scopes=["a"])
+
+
+@require_fresh_token
+def bare(number: int, *, mark: str = "") -> str:
+    return current_token.access_token + mark * number
+
+
+@require_fresh_token("spotify", min_ttl=60, scopes=["a"], on_missing=lambda error: error.reason)
+def named(number: int) -> Response:
+    return current_token.get("https://api.spotify.com/v1/me")
+
+
+@require_fresh_token()
+async def asynchronous(word: str) -> bytes:
+    return word.encode()
+
+
+async def calls() -> tuple[str, Response, bytes]:
+    return bare(1, mark="x"), named(2), await asynchronous("w")
+
+
+def jobs(grant_id: str) -> Response:
+    return rotate.token(grant_id).post("https://api.spotify.com/v1/me", json={})
+
+
+def user_of(provider: str, claims: object) -> str | None:
+    return None
+
+
+def on_rotation(sender: Flask, grant_id: str, **facts: object) -> None:
+    raise SignInRequired("spotify", "refused")
+
+
+token_rotated.connect(on_rotation)
