@@ -21,13 +21,17 @@ from ..errors import Misconfigured
 from .tables import create_tables
 from .urls import check_backend, create_own_engine, make_folder, read_url
 
+_SWITCHED_WITHOUT_A_ROUND_TRIP = ("postgresql", "sqlite")
+"""Where a passed engine's connections are borrowed in AUTOCOMMIT. On MariaDB and MySQL the switch there
+and back would cost more than it brings: a row that a stopped worker locks is waited for with a limit."""
+
 
 class Database:
     """Hands out the engine, ready for use. Make one with `from_uri` or `from_application`."""
 
-    def __init__(self, source: Any, *, options: Mapping[str, Any]) -> None:
+    def __init__(self, source: Any, *, owned: bool) -> None:
         self._source = source
-        self._options = options
+        self._owned = owned
         self._engine: Engine | None = None
         self._lock = threading.Lock()
         _databases.add(self)
@@ -44,15 +48,15 @@ class Database:
         `Misconfigured` for a URI that cannot be read, an engine that is not supported, a driver that
         is not installed, and options that the engine does not know.
         """
-        return cls(create_own_engine(read_url(uri, Path(folder)), options or {}), options={})
+        return cls(create_own_engine(read_url(uri, Path(folder)), options or {}), owned=True)
 
     @classmethod
     def from_application(cls, source: Any) -> Database:
         """Return the database of an engine, or of a Flask-SQLAlchemy object, that the application passes.
 
         The object is asked for its ``engine`` at first use, inside the application's context. The
-        engine's pool is shared, its isolation level is left alone: the store sets its own on the
-        connections that it borrows. Raises `Misconfigured` when ``source`` is neither.
+        engine's pool is shared; connections go back to it with the isolation level that they had.
+        Raises `Misconfigured` when ``source`` is neither.
         """
         if isinstance(source, Engine):
             check_backend(source.url)
@@ -61,7 +65,7 @@ class Database:
                 f"The database passed to TokenRotate is a {type(source).__name__}; pass a SQLAlchemy "
                 "Engine or a Flask-SQLAlchemy object, or set TOKENROTATE_DATABASE_URI."
             )
-        return cls(source, options={"isolation_level": "AUTOCOMMIT"})
+        return cls(source, owned=False)
 
     def engine(self) -> Engine:
         """Return the engine; on SQLite the tables exist then.
@@ -85,7 +89,9 @@ class Database:
         if engine.dialect.name == "sqlite":
             make_folder(engine.url)
             create_tables(engine)
-        return engine.execution_options(**self._options) if self._options else engine
+        if not self._owned and engine.dialect.name in _SWITCHED_WITHOUT_A_ROUND_TRIP:
+            return engine.execution_options(isolation_level="AUTOCOMMIT")
+        return engine
 
     def forget_connections(self) -> None:
         """Start with an empty pool, in a forked child."""

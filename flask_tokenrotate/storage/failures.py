@@ -22,7 +22,9 @@ it may be written or not, only the row can tell.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from enum import Enum
+from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -61,12 +63,20 @@ def classify(error: DBAPIError) -> Failure:
     original = error.orig
     if isinstance(original, sqlite3.Error):
         return _classify_sqlite(original)
+    code = _code(original)
+    by_code: Mapping[Any, Failure] = _BY_MYSQL_CODE if isinstance(code, int) else _BY_SQLSTATE
+    return by_code.get(code, Failure.REFUSED)
+
+
+def _code(original: BaseException | None) -> int | str | None:
+    """Return the driver's code: a number from MariaDB and MySQL, else an SQLSTATE.
+
+    The number comes first: a MySQL driver may tell an SQLSTATE too, which says less (lock wait: HY000).
+    """
+    if original is not None and original.args and isinstance(original.args[0], int):
+        return original.args[0]
     # psycopg and psycopg2 name the same thing differently.
-    sqlstate = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
-    if sqlstate is not None:
-        return _BY_SQLSTATE.get(sqlstate, Failure.REFUSED)
-    code = original.args[0] if original is not None and original.args else None
-    return _BY_MYSQL_CODE.get(code, Failure.REFUSED) if isinstance(code, int) else Failure.REFUSED
+    return getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
 
 
 def _classify_sqlite(error: sqlite3.Error) -> Failure:
@@ -107,9 +117,5 @@ def place(engine: Engine) -> str:
 def _said(error: SQLAlchemyError) -> str:
     """Return the name of the driver's error and its code, without its text."""
     original = cause(error)
-    code = (
-        getattr(original, "sqlstate", None)
-        or getattr(original, "sqlite_errorname", None)
-        or (original.args[0] if original.args and isinstance(original.args[0], int) else None)
-    )
+    code = getattr(original, "sqlite_errorname", None) or _code(original)
     return type(original).__name__ if code is None else f"{type(original).__name__} {code}"

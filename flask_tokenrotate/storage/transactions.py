@@ -108,8 +108,7 @@ class Transactions:
         try:
             with engine.connect() as connection:
                 if before:
-                    # On a connection that commits each statement the two would not be one transaction.
-                    _make_transactional(connection)
+                    _begin(connection)
                 return _commit(connection, (*before, statement))
         except SQLAlchemyError as error:
             failure = classify(error) if isinstance(error, DBAPIError) else Failure.REFUSED
@@ -120,9 +119,12 @@ class Transactions:
             raise translated(error, engine) from cause(error)
 
 
-def _make_transactional(connection: Connection) -> None:
-    sqlite = connection.dialect.name == "sqlite"
-    connection.execution_options(isolation_level="SERIALIZABLE" if sqlite else "READ COMMITTED")
+def _begin(connection: Connection) -> None:
+    """Begin by hand: on a connection that commits each statement the next would be no transaction."""
+    connection.begin()
+    # An application's SQLite engine may have begun in its own way, as SQLAlchemy's documentation advises.
+    if not getattr(connection.connection.dbapi_connection, "in_transaction", False):
+        connection.exec_driver_sql("BEGIN")
 
 
 def _commit(connection: Connection, statements: tuple[UpdateBase, ...]) -> Outcome:

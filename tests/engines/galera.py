@@ -52,7 +52,8 @@ class Galera:
         install_mariadb(data)
         sql, group, transfer, increment = ports
         provider = f"gmcast.listen_addr=tcp://127.0.0.1:{group};ist.recv_addr=127.0.0.1:{increment};"
-        provider += "ist.recv_bind=127.0.0.1;gcache.size=32M;evs.keepalive_period=PT0.5S;evs.suspect_timeout=PT2S;evs.inactive_timeout=PT6S"
+        provider += "ist.recv_bind=127.0.0.1;gcache.size=32M;"
+        provider += "evs.keepalive_period=PT0.5S;evs.suspect_timeout=PT2S;evs.inactive_timeout=PT6S"
         command = [
             *mariadb_command(data, sql),
             *options,

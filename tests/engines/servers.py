@@ -52,38 +52,43 @@ class Servers:
             return f"sqlite:///{self._folder / name}.sqlite"
         url = self.url(engine)
         execute(url, f"CREATE DATABASE {name}")
-        self._databases.append((engine, name))
-        return url.set(database=name).render_as_string(hide_password=False)
+        uri = url.set(database=name).render_as_string(hide_password=False)
+        self._databases.append((engine, uri))
+        return uri
 
     def empty(self, engine: str, uri: str) -> None:
         """Drop everything in the database at ``uri``, cutting off who still uses it."""
-        url = make_url(uri)
-        name = url.database
+        self.cut_off(engine, uri)
+        name = make_url(uri).database
         if engine == "sqlite":
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{name}{suffix}").unlink(missing_ok=True)
         elif engine == "postgresql":
-            execute(self.url(engine), _CUT_OFF_POSTGRESQL.format(name))
-            execute(url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+            execute(make_url(uri), "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
         else:
-            self._cut_off_mariadb(name or "")
             execute(self.url(engine), f"DROP DATABASE {name}", f"CREATE DATABASE {name}")
+
+    def cut_off(self, engine: str, uri: str) -> None:
+        """End all connections to the database at ``uri``, from the server's side."""
+        name = make_url(uri).database
+        if engine == "postgresql":
+            ours = f"FROM pg_stat_activity WHERE datname = '{name}'"
+            execute(self.url(engine), f"SELECT pg_terminate_backend(pid) {ours}")
+        elif engine == "mariadb":
+            self._cut_off_mariadb(name)
 
     def close(self) -> None:
         """Drop the databases that were made and stop the servers that were started."""
-        for engine, name in self._databases:
-            if engine == "postgresql":
-                execute(self.url(engine), f"DROP DATABASE {name} WITH (FORCE)")
-            else:
-                self._cut_off_mariadb(name)
-                execute(self.url(engine), f"DROP DATABASE {name}")
+        for engine, uri in self._databases:
+            self.cut_off(engine, uri)
+            execute(self.url(engine), f"DROP DATABASE {make_url(uri).database}")
         self._stops.close()
 
-    def _cut_off_mariadb(self, name: str) -> None:
-        engine = create_engine(self.url("mariadb"), poolclass=NullPool)
-        with engine.connect() as connection:
-            query = text("SELECT id FROM information_schema.processlist WHERE db = :name")
+    def _cut_off_mariadb(self, name: str | None) -> None:
+        query = text("SELECT id FROM information_schema.processlist WHERE db = :name")
+        with create_engine(self.url("mariadb"), poolclass=NullPool).connect() as connection:
             for (number,) in connection.execute(query, {"name": name}).all():
+                # It may have gone by itself.
                 with contextlib.suppress(SQLAlchemyError):
                     connection.exec_driver_sql(f"KILL {number}")
 
@@ -175,8 +180,6 @@ def _start_redis(folder: Path) -> tuple[URL, ServerProcess]:
     process.wait_until(lambda: answers(url))
     return url, process
 
-
-_CUT_OFF_POSTGRESQL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'"
 
 _KNOWN: dict[str, tuple[str, Callable[[Path], tuple[URL, ServerProcess]]]] = {
     "postgresql": ("postgresql+psycopg://postgres@127.0.0.1:5432/postgres", _start_postgresql),

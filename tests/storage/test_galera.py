@@ -1,0 +1,153 @@
+"""A multi-primary cluster: two nodes take writes of one row at once, and one of them wins."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import update
+
+from flask_tokenrotate.errors import StoreUnavailable
+from flask_tokenrotate.rotation.ports import SaveOutcome
+from flask_tokenrotate.storage import Database, create_tables
+from flask_tokenrotate.storage.grants import SqlGrantStore
+from flask_tokenrotate.storage.schema import grants
+from flask_tokenrotate.storage.transactions import Outcome, Transactions
+
+from ..engines.galera import NODES, Galera
+from .backends import claimed, loaded, new_grant, sql_stores, token_set
+from .test_races import at_once
+
+pytestmark = [pytest.mark.long, pytest.mark.engine]
+ROUNDS = 100
+
+
+@pytest.fixture(params=["AUTOCOMMIT", "READ COMMITTED", "REPEATABLE READ"])
+def nodes(request: pytest.FixtureRequest, galera: Galera) -> Iterator[list[Database]]:
+    """The same database at each node."""
+    uri = galera.new_database()
+    options = {"isolation_level": request.param, "connect_args": {"read_timeout": 3}}
+    nodes = [Database.from_uri(galera.at_node(uri, node), options) for node in range(NODES)]
+    create_tables(nodes[0].engine())
+    yield nodes
+    for node in nodes:
+        assert node.engine().pool.checkedout() == 0  # type: ignore[attr-defined]
+        node.engine().dispose()
+
+
+def stores(nodes: list[Database]) -> list[SqlGrantStore]:
+    """Return a store at each node."""
+    return [sql_stores(node)[0] for node in nodes]
+
+
+def seen_everywhere(everywhere: list[SqlGrantStore], grant_id: str, version: int) -> None:
+    """Wait until each node shows ``version``: replication takes a moment."""
+    give_up_at = time.monotonic() + 10
+    while time.monotonic() < give_up_at:
+        rows = [store.load(grant_id) for store in everywhere]
+        if all(row is not None and row.version >= version for row in rows):
+            return
+    raise AssertionError(f"not every node came to version {version}")
+
+
+def test_one_node_wins_each_claim(nodes: list[Database]) -> None:
+    """Both updates may report one row; the loser learns it at COMMIT, and exactly one claim is won."""
+    everywhere = stores(nodes)
+    grant = everywhere[0].add(new_grant())
+    for number in range(ROUNDS):
+        seen_everywhere(everywhere, grant.id, number)
+        seen = loaded(everywhere[0], grant.id)
+        claims = at_once([lambda store=store, seen=seen: claimed(store, seen) for store in everywhere])
+        winners = [claim for claim in claims if claim is not None]
+        assert len(winners) == 1
+        seen_everywhere(everywhere, grant.id, number + 1)
+        standing = loaded(everywhere[1], grant.id).standing
+        assert standing is not None
+        assert standing.claim == winners[0]
+
+
+def test_a_rightful_claim_right_after_a_commit_elsewhere_is_won(nodes: list[Database]) -> None:
+    """A node that has not caught up answers row count 0 or a deadlock: that is stale, not lost."""
+    everywhere = stores(nodes)
+    grant = everywhere[0].add(new_grant())
+    seen_everywhere(everywhere, grant.id, 0)
+    for number in range(ROUNDS):
+        claim = everywhere[number % NODES].try_claim(
+            grant.id, seen_version=number, redeems=0, doubts=0, holder="h", seconds=10
+        )
+        assert claim is not None
+        # The next node is asked with what this one knows, at once, as a user's next request would.
+        seen_everywhere([everywhere[(number + 1) % NODES]], grant.id, number + 1)
+
+
+def test_no_token_set_is_dropped_by_a_conflict(nodes: list[Database]) -> None:
+    """While other nodes write the row without pause, a save that is rightful is saved."""
+    everywhere = stores(nodes)
+    for _ in range(20):
+        grant = everywhere[0].add(new_grant())
+        seen_everywhere(everywhere, grant.id, 0)
+        claim = claimed(everywhere[0], grant)
+        seen_everywhere(everywhere, grant.id, 1)
+        outcomes = at_once(
+            [
+                lambda claim=claim: everywhere[0].save(claim, token_set(1)),
+                lambda grant=grant: everywhere[1].expire(grant.id, 0),
+                lambda grant=grant: everywhere[2].expire(grant.id, 0),
+            ]
+        )
+        assert SaveOutcome.SAVED in outcomes
+        seen_everywhere(everywhere, grant.id, 2)
+        assert loaded(everywhere[2], grant.id).tokens == token_set(1)
+
+
+def test_a_row_count_alone_is_wrong_here(galera: Galera) -> None:
+    """The control: believing each node's row count at execute, some claim has two winners."""
+    uri = galera.new_database()
+    nodes = [
+        Database.from_uri(galera.at_node(uri, node), {"isolation_level": "READ COMMITTED"}) for node in (0, 1)
+    ]
+    create_tables(nodes[0].engine())
+    everywhere = stores(nodes)
+    grant = everywhere[0].add(new_grant())
+    seen_everywhere(everywhere, grant.id, 0)
+    write = update(grants).where(grants.c.id == grant.id, grants.c.version == 0).values(version=1)
+    connections = [node.engine().connect() for node in nodes]
+    assert [connection.execute(write).rowcount for connection in connections] == [1, 1]
+    for connection in connections:
+        connection.rollback()
+        connection.close()
+    outcomes = at_once([lambda node=node: Transactions(node).write(write) for node in nodes])
+    assert outcomes.count(Outcome.WRITTEN) == 1
+    for node in nodes:
+        node.engine().dispose()
+
+
+def test_a_node_without_quorum_is_unavailable_and_comes_back(galera: Galera, nodes: list[Database]) -> None:
+    """Alone, a node refuses everything: StoreUnavailable; with the others back, the same store works."""
+    store = stores(nodes)[0]
+    grant = store.add(new_grant())
+    galera.freeze(1)
+    galera.freeze(2)
+    try:
+        give_up_at = time.monotonic() + 30
+        refused = False
+        while not refused and time.monotonic() < give_up_at:
+            try:
+                store.expire(grant.id, 0)
+            except StoreUnavailable:
+                refused = True
+        assert refused
+        with pytest.raises(StoreUnavailable):
+            claimed(store, grant)
+    finally:
+        galera.thaw(1)
+        galera.thaw(2)
+    give_up_at = time.monotonic() + 60
+    while time.monotonic() < give_up_at:
+        try:
+            assert claimed(store, loaded(store, grant.id)) is not None
+            return
+        except StoreUnavailable:
+            pass
+    raise AssertionError("the store did not come back")
