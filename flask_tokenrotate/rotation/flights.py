@@ -56,5 +56,11 @@ class Flights(Generic[T, E]):
             raise
         finally:
             with self._lock:
-                self._flights.pop(key, None)
+                if self._flights.get(key) is flight:
+                    del self._flights[key]
             flight.landed.set()
+
+    def forget(self, key: str) -> None:
+        """Let nobody join the flight under way: it may have looked before what the caller knows."""
+        with self._lock:
+            self._flights.pop(key, None)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from ..errors import StoreUnavailable
+from ..errors import GrantUnreadable, StoreUnavailable
 from .ports import Clock, GrantStore, Observer, Release, SaveOutcome, TokenEndpoint
 from .protocol import Policy, may_post_again
 from .sighting import Sighting
@@ -172,9 +173,9 @@ class Redeemer:
         # Lifetimes count from before the request left: the token never seems younger than it is.
         tokens = grant.tokens.rotated(verdict.answer, now=seen.now(posted_at))
         try:
-            outcome = self._write_down(lambda: self._store.save(claim, tokens))
+            with self._kept_if_interrupted(claim, tokens):
+                outcome = self._write_down(lambda: self._store.save(claim, tokens))
         except StoreUnavailable:
-            self._unsaved[grant.id] = (claim, tokens)
             logger.exception("the new token set of grant %s could not be saved; kept in memory", grant.id)
             self._observer.notify("save_failed", grant, {"token_version": claim.version})
             return self._new_sighting(seen, claim, tokens)
@@ -192,7 +193,8 @@ class Redeemer:
         if outcome is SaveOutcome.SUPERSEDED:
             return None
         if outcome is SaveOutcome.ENDED:
-            self._revoke_if_signed_out(grant.id, tokens)
+            with self._kept_if_interrupted(claim, tokens):
+                self._revoke_if_signed_out(grant.id, tokens)
             return None
         for complaint in complaints:
             logger.warning("token answer of %s for grant %s: %s", grant.provider, grant.id, complaint)
@@ -208,7 +210,11 @@ class Redeemer:
         After a refusal or a replacement they are left alone: at many providers revoking one token
         kills the whole family, the successor included.
         """
-        row = self._write_down(lambda: self._store.load(grant_id))
+        try:
+            row = self._write_down(lambda: self._store.load(grant_id))
+        except GrantUnreadable:
+            logger.exception("new tokens of grant %s, which has ended, are not revoked", grant_id)
+            return
         if row is not None and row.end_reason == "signed_out":
             self._endpoint.revoke(row.provider, tokens)
 
@@ -234,13 +240,30 @@ class Redeemer:
         Called before each read of a row: the sooner the database has them, the less likely another
         worker takes the claim for in doubt. They are kept until the database is back.
         """
-        for grant_id, (claim, tokens) in list(self._unsaved.items()):
+        for claim, tokens in list(self._unsaved.values()):
             try:
                 if self._store.save(claim, tokens) is SaveOutcome.ENDED:
-                    self._revoke_if_signed_out(grant_id, tokens)
+                    self._revoke_if_signed_out(claim.grant_id, tokens)
             except StoreUnavailable:
                 return
-            self._unsaved.pop(grant_id, None)
+            self._unsaved.pop(claim.id, None)
+
+    def has_unsaved(self, grant_id: str) -> bool:
+        """Return whether a token set of the grant waits in memory to be saved."""
+        return any(claim.grant_id == grant_id for claim, _ in list(self._unsaved.values()))
+
+    @contextmanager
+    def _kept_if_interrupted(self, claim: Claim, tokens: TokenSet) -> Iterator[None]:
+        """Keep the token set in memory when anything stops the block, a `gevent.Timeout` as well.
+
+        By the claim: two redemptions of one grant may both wait here, and each brought tokens that
+        have to be saved or revoked.
+        """
+        try:
+            yield
+        except BaseException:
+            self._unsaved[claim.id] = (claim, tokens)
+            raise
 
     def _write_down(self, write: Callable[[], T]) -> T:
         """Call ``write`` until the database takes it, within ``Timing.save_pauses``."""

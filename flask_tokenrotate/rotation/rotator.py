@@ -23,6 +23,7 @@ from ..errors import (
     ProviderUnavailable,
     RotationTimeout,
     SignInRequired,
+    StoreUnavailable,
     TokenRotateError,
 )
 from .cache import GrantCache
@@ -134,33 +135,37 @@ class Rotator:
         """Mark the stored access token as dead, for callers who learnt it elsewhere."""
         grant = self._load(grant_id).grant
         self._store.expire(grant_id, grant.token_version)
-        self._cache.forget(grant_id)
+        self.forget(grant_id)
 
     def forget(self, grant_id: str) -> None:
         """Drop what this process remembers of the grant: it was replaced or changed from outside."""
         self._cache.forget(grant_id)
+        # A flight that read the row before would hand what it saw to callers that come after.
+        self._flights.forget(grant_id)
 
     def sign_out(self, grant_id: str) -> bool:
         """End the grant, then revoke its tokens at the provider; return whether this call ended it.
 
         The row comes first: from the moment it is ended no worker gets a token from it, and a
         redemption in flight revokes what it brings. A provider that is down changes nothing.
+        Called again, it revokes again: the call before may have been cut off in between.
         """
         ended = self._store.end(grant_id, "signed_out")
-        self._cache.forget(grant_id)
-        if not ended:
-            return False
+        self.forget(grant_id)
+        self._redeemer.save_what_is_unsaved()
         try:
             # Read after the end, so that a token set saved right before it is the one revoked.
             grant = self._store.load(grant_id)
         except GrantUnreadable:
             logger.exception("grant %s is signed out, but its tokens cannot be revoked", grant_id)
-            return True
-        if grant is not None:
+            return ended
+        if grant is None or grant.end_reason != "signed_out":
+            return ended
+        if ended:
             self._observer.notify("grant_ended", grant, {"reason": "signed_out"})
-            if not self._endpoint.revoke(grant.provider, grant.tokens):
-                logger.warning("grant %s is signed out; %s did not revoke it", grant_id, grant.provider)
-        return True
+        if not self._endpoint.revoke(grant.provider, grant.tokens):
+            logger.warning("grant %s is signed out; %s did not revoke it", grant_id, grant.provider)
+        return ended
 
     def rotate_ahead(self, grant_id: str) -> None:
         """Rotate a token that is still fresh, if nobody else does. Never raises our own errors.
@@ -224,7 +229,6 @@ class Rotator:
         patience = Patience(self._clock, give_up_at, self._redeemer.answer_times)
         while True:
             epoch = self._cache.epoch
-            self._redeemer.save_what_is_unsaved()
             seen = self._load(grant_id)
             self._cache.put(seen, epoch)
             grant = seen.grant
@@ -234,18 +238,17 @@ class Rotator:
                 return self._use(seen, decision, patience.origin)
             if isinstance(decision, SignIn | Unavailable):
                 self._give_up(grant, decision)
+            if patience.is_over():
+                return self._last_resort(seen, patience.origin)
             if isinstance(decision, ClaimAndRedeem):
                 rotated = self._redeemer.redeem(seen, decision.doubts, policy)
                 if rotated is not None:
                     self._cache.put(rotated, epoch)
                     return Fresh(seen=rotated, origin="rotated")
-            elif not patience.is_over():
+            else:
                 if patience.origin == "row":
                     self._observer.notify("waited", grant, {"decision": type(decision).__name__})
                 patience.sleep(grant, decision)
-                continue
-            if patience.is_over():
-                return self._last_resort(seen, patience.origin)
 
     def _use(self, seen: Sighting, decision: Use | UseAndRotateAhead, origin: Origin) -> Fresh:
         ahead = isinstance(decision, UseAndRotateAhead) and self._cache.start_ahead(
@@ -272,9 +275,14 @@ class Rotator:
         raise RotationTimeout(grant.id, waited=self._timing.wait, retry_after=retry_after)
 
     def _load(self, grant_id: str) -> Sighting:
+        self._redeemer.save_what_is_unsaved()
         grant = self._store.load(grant_id)
         if grant is None:
             raise SignInRequired(None, "no_grant")
+        if self._redeemer.has_unsaved(grant_id):
+            # The row still has the refresh token that this process has spent; after the claim's
+            # deadline it would look in doubt, and a replay would kill the successor held here.
+            raise StoreUnavailable(f"The new token set of grant {grant_id} is not saved yet.")
         return Sighting(grant, self._clock.monotonic())
 
     def _forget_parent(self) -> None:

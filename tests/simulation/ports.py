@@ -1,0 +1,222 @@
+"""The rotator's ports, in memory: each call stops before its effect and before its answer arrives.
+
+A worker that is not scheduled again after the first stop did nothing; after the second, it did it
+and will never know. Both are what a crash, a stall or a lost COMMIT looks like from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from flask_tokenrotate.errors import StoreUnavailable
+from flask_tokenrotate.rotation.ports import Release, SaveOutcome
+from flask_tokenrotate.rotation.tokens import Claim, EndReason, Grant, Secret, TokenSet
+from flask_tokenrotate.rotation.verdict import NotSent, Rotated, Unknown, Verdict
+from flask_tokenrotate.testing.memory import MemoryGrantStore
+
+from .provider import Message, Provider
+from .referee import Referee
+from .scheduler import Process, Scheduler
+
+T = TypeVar("T")
+
+
+class DatabaseTime:
+    """The database's clock: the scheduler's time, far from every process's own."""
+
+    EPOCH = 1_000_000.0
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    def time(self) -> float:
+        """Return the database's time."""
+        return self.EPOCH + self._scheduler.now
+
+
+class StoppingStore:
+    """A `MemoryGrantStore` behind a network that stops, and that is away for a while now and then."""
+
+    def __init__(self, rows: MemoryGrantStore, scheduler: Scheduler, referee: Referee) -> None:
+        self._rows = rows
+        self._scheduler = scheduler
+        self._referee = referee
+        self.away_until = 0.0
+        self.comes_and_goes = False
+
+    def load(self, grant_id: str) -> Grant | None:
+        """Read the row."""
+        return self._call(f"load {grant_id}", lambda: self._rows.load(grant_id))
+
+    def try_claim(
+        self, grant_id: str, *, seen_version: int, redeems: int, doubts: int, holder: str, seconds: float
+    ) -> Claim | None:
+        """Take the claim."""
+
+        def claim() -> Claim | None:
+            before = self._rows.rows[grant_id]
+            won = self._rows.try_claim(
+                grant_id,
+                seen_version=seen_version,
+                redeems=redeems,
+                doubts=doubts,
+                holder=holder,
+                seconds=seconds,
+            )
+            if won is not None:
+                self._referee.claimed(won, before, seconds)
+            return won
+
+        return self._call(f"try_claim {grant_id} as of version {seen_version}", claim)
+
+    def save(self, claim: Claim, tokens: TokenSet) -> SaveOutcome:
+        """Save the token set."""
+        return self._call(
+            f"save {tokens.access_token.reveal()} with claim {claim.version}",
+            lambda: self._rows.save(claim, tokens),
+        )
+
+    def release(self, claim: Claim, how: Release) -> bool:
+        """Give the claim up."""
+        what = f"release claim {claim.version} ({how.failure}{', in doubt' if how.in_doubt else ''})"
+        return self._call(what, lambda: self._rows.release(claim, how))
+
+    def end(self, grant_id: str, reason: EndReason, *, claim: Claim | None = None) -> bool:
+        """End the grant."""
+        return self._call(f"end {grant_id}: {reason}", lambda: self._rows.end(grant_id, reason, claim=claim))
+
+    def expire(self, grant_id: str, token_version: int) -> bool:
+        """Mark the access token as dead."""
+        return self._call(
+            f"expire {grant_id} token version {token_version}",
+            lambda: self._rows.expire(grant_id, token_version),
+        )
+
+    def _call(self, what: str, effect: Callable[[], T]) -> T:
+        self._scheduler.stop()
+        self._check_reachable(f"{what}: the store is away")
+        self._referee.in_store.add(self._scheduler.running)
+        before = dict(self._rows.rows)
+        result = effect()
+        self._referee.rows_changed(before)
+        self._referee.in_store.discard(self._scheduler.running)
+        self._scheduler.note(f"{what} -> {_brief(result)}")
+        self._scheduler.stop()
+        self._check_reachable(f"{what}: done, but the store is away before it says so")
+        return result
+
+    def _check_reachable(self, what: str) -> None:
+        if self._scheduler.now < self.away_until and not (
+            self.comes_and_goes and self._scheduler.tape.one_in(3)
+        ):
+            self._scheduler.note(what)
+            raise StoreUnavailable("the simulated store is away")
+
+
+def _brief(result: object) -> str:
+    if isinstance(result, Grant):
+        end = result.end_reason or ("claimed" if result.standing else "free")
+        return f"version {result.version}, token version {result.token_version}, {end}"
+    if isinstance(result, Claim):
+        return f"claim {result.version}"
+    return str(result)
+
+
+class StoppingEndpoint:
+    """One process's way to the provider. The provider goes on whatever becomes of the process."""
+
+    def __init__(self, provider: Provider, process: Process, scheduler: Scheduler, referee: Referee) -> None:
+        self._provider = provider
+        self._process = process
+        self._scheduler = scheduler
+        self._referee = referee
+
+    def redeem(self, provider: str, refresh_token: Secret, *, deadline: float) -> Verdict:
+        """Send, let the provider work, take the answer: a stop between each."""
+        scheduler = self._scheduler
+        self._referee.calls_endpoint()
+        scheduler.stop()
+        until = deadline - self._process.offset
+        if scheduler.now > until:
+            self._referee.disturbed("not_sent")
+            return NotSent(cause="deadline")
+        if self._provider.is_unreachable():
+            scheduler.note("cannot connect to the provider")
+            self._referee.disturbed("not_sent")
+            return NotSent(cause="connection refused")
+        message = Message(refresh_token, scheduler.running)
+        self._referee.sends(message)
+        scheduler.note(f"posts {refresh_token.reveal()}")
+        scheduler.errands.append(lambda: self._provider.handle(message))
+        scheduler.stop(until=until, awaits=message)
+        if message.answer is None:
+            scheduler.note("gets no answer before its deadline")
+            self._referee.disturbed("unknown")
+            message.outcome_unknown = True
+            return Unknown(cause="read time-out", timed_out=True)
+        self._receive(message)
+        return message.answer
+
+    def _receive(self, message: Message) -> None:
+        answer = message.answer
+        self._scheduler.note(f"reads the answer {type(answer).__name__}")
+        if isinstance(answer, Rotated):
+            self._referee.received(message)
+        elif isinstance(answer, Unknown):
+            message.outcome_unknown = True
+
+    def revoke(self, provider: str, tokens: TokenSet) -> bool:
+        """Revoke the token set."""
+        self._referee.calls_endpoint()
+        self._scheduler.stop()
+        done = self._provider.revoke(tokens)
+        self._scheduler.note(f"revokes {tokens.access_token.reveal()} -> {done}")
+        self._scheduler.stop()
+        return done
+
+
+class ProcessClock:
+    """One process's monotonic clock."""
+
+    def __init__(self, process: Process, scheduler: Scheduler) -> None:
+        self._process = process
+        self._scheduler = scheduler
+
+    def monotonic(self) -> float:
+        """Return the process's own seconds."""
+        return self._scheduler.now + self._process.offset
+
+    def sleep(self, seconds: float) -> None:
+        """Let the others run until ``seconds`` have passed."""
+        self._scheduler.stop(until=self._scheduler.now + max(seconds, 0.0))
+
+    def event(self) -> SimulatedEvent:
+        """Return a new event."""
+        return SimulatedEvent(self._scheduler)
+
+
+class SimulatedEvent:
+    """What workers of one process wait for."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self.done = False
+
+    def set(self) -> None:
+        """Let those who wait run again."""
+        if not self._scheduler.closed:
+            self.done = True
+
+    def wait(self, timeout: float) -> bool:
+        """Let the others run until it is set or ``timeout`` seconds have passed."""
+        if not self.done:
+            self._scheduler.stop(until=self._scheduler.now + timeout, awaits=self)
+        return self.done
+
+
+class SilentObserver:
+    """Hears everything and does nothing."""
+
+    def notify(self, name: str, grant: Grant, facts: Mapping[str, Any]) -> None:
+        """Do nothing."""

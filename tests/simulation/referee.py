@@ -1,0 +1,240 @@
+"""The invariants I1 to I6 of the protocol, checked while a schedule runs.
+
+I7 (no secret is printed) has tests of its own; all others are here. The referee believes the
+provider's own books and the rows, never what the code under test says about itself.
+"""
+
+from __future__ import annotations
+
+from flask_tokenrotate.errors import (
+    ProviderMisconfigured,
+    ProviderUnavailable,
+    RotationTimeout,
+    SignInRequired,
+    StoreUnavailable,
+    TokenRotateError,
+)
+from flask_tokenrotate.rotation.protocol import Policy
+from flask_tokenrotate.rotation.sighting import Fresh
+from flask_tokenrotate.rotation.tokens import Claim, Grant
+from flask_tokenrotate.testing.memory import MemoryGrantStore
+
+from .provider import Message, Provider
+from .scheduler import Process, Scheduler, Worker, story
+
+
+class Violation(AssertionError):
+    """An invariant does not hold; the message tells which, why, and the schedule that led there."""
+
+    def __init__(self, invariant: str, why: str, trace: list[tuple[float, str, str]]) -> None:
+        self.invariant = invariant
+        super().__init__(f"{invariant}: {why}\n{story(trace)}")
+
+
+STANDSTILL = {"crash", "stall", "jump", "outage", "unknown"}
+"""What can keep a claim from being settled in time."""
+
+EXCUSES: dict[type[TokenRotateError], set[str]] = {
+    ProviderUnavailable: {"busy", "wait", "not_sent", "unknown"},
+    ProviderMisconfigured: {"misconfigured"},
+    RotationTimeout: STANDSTILL,
+    StoreUnavailable: {"outage"},
+}
+"""The only disturbances for which a request may fail with each error."""
+
+
+class Referee:
+    """Watches one schedule."""
+
+    def __init__(
+        self, scheduler: Scheduler, provider: Provider, rows: MemoryGrantStore, policy: Policy
+    ) -> None:
+        self._scheduler = scheduler
+        self._provider = provider
+        self._rows = rows
+        self._policy = policy
+        self.families: dict[str, str] = {}
+        self.happened = provider.disturbances
+        self.in_store: set[Worker] = set()
+        self.signed_out_in: set[tuple[Process, str]] = set()
+        self.sign_outs_begun: set[str] = set()
+        self._claims: dict[Worker, tuple[Claim, float]] = {}
+        self._posts: dict[str, list[Message]] = {}
+        self._unsettled: list[Message] = []
+        self._in_hand: dict[Worker, list[Message]] = {}
+
+    def violated(self, invariant: str, why: str) -> Violation:
+        """Return the violation, with the schedule so far."""
+        return Violation(invariant, why, self._scheduler.trace)
+
+    def disturbed(self, what: str) -> None:
+        """Take down a disturbance, which excuses some errors."""
+        self.happened.add(what)
+
+    def claimed(self, claim: Claim, before: Grant, seconds: float) -> None:
+        """A claim was won: nobody asks a provider that wants to be left alone (I6)."""
+        now = self._scheduler.now
+        self._claims[self._scheduler.running] = (claim, now + seconds)
+        if before.retry_at is not None and self._rows.rows[claim.grant_id].retry_at == before.retry_at:
+            early = before.retry_at - self._database_now()
+            if early > 0:
+                raise self.violated("I6", f"claimed {early:.3f} s before the provider may be asked again")
+
+    def _database_now(self) -> float:
+        return self._rows._clock.time()
+
+    def sends(self, message: Message) -> None:
+        """A refresh token leaves a process: once, and once more only when in doubt (I1)."""
+        now = self._scheduler.now
+        claim, message.claim_deadline = self._claims.get(message.sender, (None, float("inf")))
+        message.claim_version = 0 if claim is None else claim.version
+        token = message.refresh_token.reveal()
+        posts = self._posts.setdefault(token, [])
+        if now >= message.claim_deadline:
+            raise self.violated("I1", f"{token} is posted outside its holder's claim")
+        earlier = [post for post in posts if post.counts]
+        posts.append(message)
+        if not earlier:
+            return
+        if self._policy.on_unknown != "replay":
+            raise self.violated("I1", f"{token} is posted again where the profile says reauthorize")
+        if len(earlier) > 1:
+            raise self.violated("I1", f"{token} is posted a third time")
+        self._check_successor_not_held(message, earlier[0])
+        first = earlier[0]
+        if not first.outcome_unknown and now < first.claim_deadline + self._policy.settle:
+            raise self.violated("I1", f"{token} is posted again while nothing is in doubt")
+
+    def _check_successor_not_held(self, message: Message, earlier: Message) -> None:
+        process = message.sender.process
+        kept = earlier in self._unsettled and earlier not in self._in_hand.get(earlier.sender, ())
+        if kept and earlier.sender.process is process:
+            token = message.refresh_token.reveal()
+            raise self.violated("I1", f"{token} is posted again by {process.name}, which holds its successor")
+
+    def calls_endpoint(self) -> None:
+        """Nothing of the store is held while the provider is called (I6)."""
+        if self._scheduler.running in self.in_store:
+            raise self.violated("I6", "the provider is called from inside a call of the store")
+
+    def received(self, message: Message) -> None:
+        """A living process has a new token set: it must not get lost from now on (I2)."""
+        assert message.issued is not None
+        message.issued.received_by = message.sender.process
+        self._unsettled.append(message)
+        self._in_hand.setdefault(message.sender, []).append(message)
+
+    def hands_empty(self, worker: Worker) -> None:
+        """The worker is done with the call in which it may have received token sets."""
+        self._in_hand.pop(worker, None)
+        self.check()
+
+    def check(self) -> None:
+        """Look for a token set that a living process dropped (I2); cheap, for after each step."""
+        for message in list(self._unsettled):
+            if not message.sender.process.alive:
+                self._unsettled.remove(message)
+            elif message not in self._in_hand.get(message.sender, ()):
+                self._settle(message)
+
+    def _settle(self, message: Message) -> None:
+        issued = message.issued
+        assert issued is not None
+        row = next(row for row in self._rows.rows.values() if self.families[row.id] == issued.family)
+        saved = row.token_version >= message.claim_version
+        refused = row.end_reason == "refused" and row.version > message.claim_version + 1
+        ended = row.end_reason == "signed_out" and (
+            not issued.refresh_lives or "not_revoked" in self.happened
+        )
+        if saved or refused or ended:
+            self._unsettled.remove(message)
+            return
+        unsaved = message.sender.process.rotator._redeemer._unsaved
+        if not any(tokens.access_token == issued.access_token for _, tokens in unsaved.values()):
+            name = issued.access_token.reveal()
+            raise self.violated("I2", f"{name} was received and is now neither saved, kept nor revoked")
+
+    def rows_changed(self, before: dict[str, Grant]) -> None:
+        """Compare the rows with what they were before a write."""
+        for grant_id, new in self._rows.rows.items():
+            old = before.get(grant_id)
+            if old is None or old is new:
+                continue
+            if new.token_version < old.token_version:
+                raise self.violated("I2", f"{grant_id}: an older token set replaced a newer one")
+            if old.end_reason is not None and (new.version, new.end_reason) != (old.version, old.end_reason):
+                raise self.violated("I5", f"{grant_id}: something was written after it had ended")
+            if old.end_reason is None and new.end_reason == "refused":
+                self._check_death(grant_id, old)
+
+    def _check_death(self, grant_id: str, row: Grant) -> None:
+        assert row.tokens.refresh_token is not None
+        if self._provider.find(row.tokens.refresh_token).refresh_lives:
+            raise self.violated("I3", f"{grant_id} was ended while its refresh token lives")
+
+    def got(self, grant_id: str, fresh: Fresh, used: dict[str, int]) -> None:
+        """A request got a token: of its own grant, and never an older one than before (I4)."""
+        family = self.families[grant_id]
+        token = fresh.tokens.access_token.reveal()
+        if fresh.grant.id != grant_id or not token.startswith(f"{family}-access-"):
+            raise self.violated("I4", f"a request for {grant_id} got {token} of {fresh.grant.id}")
+        if fresh.token_version < used.get(grant_id, 0):
+            raise self.violated("I4", f"a request got token version {fresh.token_version} after a newer one")
+        if fresh.origin != "rotated" and fresh.tokens.remaining(fresh.grant.seen_at) <= 0:
+            raise self.violated("I3", f"a request got {token}, which had run out when it was read")
+        used[grant_id] = fresh.token_version
+
+    def returned_after_sign_out(self, grant_id: str) -> None:
+        """A call that began after a sign-out in the same process had returned gave a token (I5)."""
+        raise self.violated("I5", f"{grant_id} gave a token after its sign-out had returned")
+
+    def two_leaders(self, grant_id: str) -> None:
+        """Two threads of one process look after the same grant at once (I6)."""
+        raise self.violated("I6", f"two threads of one process work on {grant_id} at once")
+
+    def failed(self, grant_id: str, error: TokenRotateError, *, calm: bool = False) -> None:
+        """A request failed: something other than a race must be the reason (I3).
+
+        ``calm``: everything works again and all deadlines have passed, so nothing excuses an error
+        but the end of the grant.
+        """
+        if not self._is_excused(grant_id, error, calm):
+            known = ", ".join(sorted(self.happened)) or "nothing"
+            raise self.violated("I3", f"{grant_id}: {error!r}, although this is all that happened: {known}")
+
+    def _is_excused(self, grant_id: str, error: TokenRotateError, calm: bool) -> bool:
+        if not isinstance(error, SignInRequired):
+            return not calm and bool(EXCUSES.get(type(error), set()) & self.happened)
+        match error.reason:
+            case "signed_out":
+                return grant_id in self.sign_outs_begun
+            case "refused":
+                return self.families[grant_id] in self._provider.refused_families
+            case "outcome_unknown":
+                return bool(self.happened & STANDSTILL)
+            case _:
+                return False
+
+    def finish(self) -> None:
+        """The schedule is over: nothing waits to be saved (I2), nothing outlives a sign-out (I5)."""
+        self.check()
+        if self._unsettled:
+            raise self.violated("I2", "a token set still waits to be saved although the store is back")
+        for process, grant_id in sorted(self.signed_out_in, key=lambda pair: (pair[0].name, pair[1])):
+            if process.alive:
+                self._check_nothing_lives(grant_id)
+
+    def _check_nothing_lives(self, grant_id: str) -> None:
+        if "not_revoked" in self.happened:
+            return
+        row = self._rows.rows[grant_id]
+        if row.end_reason != "signed_out":
+            # Refused before: a late winner's tokens are left alone, whatever the user does then.
+            return
+        stored = row.tokens.access_token
+        for issued in self._provider.families[self.families[grant_id]]:
+            holder = issued.received_by
+            ours = issued.access_token == stored or (holder is not None and holder.alive)
+            if issued.refresh_lives and ours:
+                name = issued.access_token.reveal()
+                raise self.violated("I5", f"{name} lives at the provider after the sign-out of {grant_id}")

@@ -1,0 +1,30 @@
+"""The protocol holds in every schedule tried, and the simulator would notice if it did not."""
+
+from __future__ import annotations
+
+import pytest
+
+from .mutants import MUTANTS, Mutant
+from .search import first_violation
+
+SCHEDULES_FOR_A_MUTANT = 3000
+
+
+def test_the_protocol_keeps_its_invariants_in_a_few_hundred_schedules() -> None:
+    """No schedule drawn breaks an invariant."""
+    assert first_violation(500, seed=1) is None
+
+
+@pytest.mark.long
+def test_the_protocol_keeps_its_invariants_in_as_many_schedules_as_a_mutant_gets() -> None:
+    """The code as it is passes every schedule in which a mutant may be caught."""
+    assert first_violation(SCHEDULES_FOR_A_MUTANT, shrink=False) is None
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_broken_rule_is_noticed(mutant: Mutant) -> None:
+    """The simulator notices each mutant, by an invariant that the broken rule protects."""
+    with mutant.apply():
+        violation = first_violation(SCHEDULES_FOR_A_MUTANT, shrink=False)
+    assert violation is not None, f"nobody noticed that this rule is broken: {mutant.rule}"
+    assert violation.invariant in mutant.seen_as, str(violation)
