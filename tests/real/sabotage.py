@@ -1,0 +1,96 @@
+"""What the controls break, and the moments at which a worker stops itself.
+
+A test turns something on by making a file of its name in the application's folder (`turned_on`).
+Everything here takes a protection away, so that its test fails, or stops a process where no signal
+from outside could be timed well enough.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from flask_tokenrotate.rotation.ports import SaveOutcome
+from flask_tokenrotate.rotation.redeemer import Redeemer
+from flask_tokenrotate.storage.engine import Database
+from flask_tokenrotate.storage.grants import SqlGrantStore
+
+STOP_AFTER_CLAIM = "stop-after-claim"
+"""The next worker that wins a claim stops (SIGSTOP) before it knows."""
+
+POST_ANY_TIME = "post-any-time"
+"""Holders take the claim for as young as the moment at which they post."""
+
+REFUSE_LATE_WINNERS = "refuse-late-winners"
+"""Nothing is saved after the deadline of its claim."""
+
+LEAVE_NEW_TOKENS_ALIVE = "leave-new-tokens-alive"
+"""A redemption that finds its grant signed out does not revoke what it brought."""
+
+SHARE_CONNECTIONS = "share-connections"
+"""A forked child goes on with the connections of its parent."""
+
+
+@contextmanager
+def turned_on(folder: Path, name: str) -> Iterator[None]:
+    """Turn ``name`` on for the application in ``folder`` for the time of the block."""
+    switch = folder / name
+    switch.touch()
+    try:
+        yield
+    finally:
+        switch.unlink(missing_ok=True)
+
+
+def install(folder: Path) -> None:
+    """Make what this module offers available in this process."""
+
+    def replace(owner: Any, method: str, name: str, broken: Callable[..., Any]) -> None:
+        working = getattr(owner, method)
+
+        def either(*args: Any, **kwargs: Any) -> Any:
+            if (folder / name).exists():
+                return broken(working, *args, **kwargs)
+            return working(*args, **kwargs)
+
+        setattr(owner, method, either)
+
+    replace(SqlGrantStore, "try_claim", STOP_AFTER_CLAIM, _stopper(folder / STOP_AFTER_CLAIM))
+    replace(SqlGrantStore, "save", REFUSE_LATE_WINNERS, _save_in_time)
+    replace(Redeemer, "_post", POST_ANY_TIME, _post_any_time)
+    replace(Redeemer, "_revoke_if_signed_out", LEAVE_NEW_TOKENS_ALIVE, _do_nothing)
+    replace(Database, "forget_connections", SHARE_CONNECTIONS, _do_nothing)
+
+
+def _stopper(switch: Path) -> Callable[..., Any]:
+    def stop_after_claim(try_claim: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        claim = try_claim(*args, **kwargs)
+        if claim is not None:
+            with suppress(FileNotFoundError):
+                switch.unlink()  # succeeds in one process only
+                os.kill(os.getpid(), signal.SIGSTOP)
+        return claim
+
+    return stop_after_claim
+
+
+def _save_in_time(save: Callable[..., Any], store: SqlGrantStore, claim: Any, tokens: Any) -> Any:
+    grant = store.load(claim.grant_id)
+    standing = None if grant is None else grant.standing
+    if grant is None or standing is None or standing.deadline < grant.seen_at:
+        return SaveOutcome.SUPERSEDED
+    return save(store, claim, tokens)
+
+
+def _post_any_time(
+    post: Callable[..., Any], redeemer: Redeemer, grant: Any, claimed_at: float, now: float
+) -> Any:
+    return post(redeemer, grant, now, now)
+
+
+def _do_nothing(working: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    return None
