@@ -10,7 +10,7 @@ from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from .processes import ServerProcess, Unavailable, find_binary, free_port
+from .processes import ServerProcess, Unavailable, find_binary, free_port, server_folder
 from .servers import execute, install_mariadb, mariadb_command
 
 NODES = 3
@@ -20,19 +20,20 @@ _LIBRARIES = ("/usr/lib/galera/libgalera_smm.so", "/usr/lib64/galera-4/libgalera
 class Galera:
     """A running cluster; `stop` ends every node."""
 
-    def __init__(self, urls: list[URL], processes: list[ServerProcess]) -> None:
+    def __init__(self, urls: list[URL]) -> None:
         self.urls = urls
-        self._processes = processes
+        self._processes: list[ServerProcess] = []
+        self._folder = server_folder()
 
     @classmethod
-    def start(cls, folder: Path) -> Galera:
+    def start(cls) -> Galera:
         """Start the nodes one after the other. Raises `Unavailable` where something is not installed."""
         library = next((path for path in _LIBRARIES if Path(path).exists()), None)
         if library is None:
             raise Unavailable("the Galera library is not installed")
         find_binary("rsync")
         ports = [(free_port(), free_port(), free_port(), free_port()) for _ in range(NODES)]
-        cluster = cls([make_url(f"mysql+pymysql://root@127.0.0.1:{sql}/mysql") for sql, *_ in ports], [])
+        cluster = cls([make_url(f"mysql+pymysql://root@127.0.0.1:{sql}/mysql") for sql, *_ in ports])
         members = ",".join(f"127.0.0.1:{group}" for _, group, *_ in ports)
         name = f"test-{secrets.token_hex(4)}"
         try:
@@ -40,7 +41,9 @@ class Galera:
                 options = [f"--wsrep-provider={library}", f"--wsrep-cluster-name={name}"]
                 options += [f"--wsrep-cluster-address=gcomm://{members}"]
                 options += ["--wsrep-new-cluster"] if number == 0 else []
-                cluster._start_node(folder / f"node{number}", number, ports[number], options)
+                cluster._start_node(
+                    Path(cluster._folder.name) / f"node{number}", number, ports[number], options
+                )
         except Unavailable:
             cluster.stop()
             raise
@@ -91,10 +94,11 @@ class Galera:
         self._processes[node].signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """End every node."""
+        """End every node and remove what they stored."""
         for process in self._processes:
             process.signal(signal.SIGCONT)
             process.stop()
+        self._folder.cleanup()
 
 
 def _is_synced(url: URL) -> bool:

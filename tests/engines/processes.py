@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,10 +21,15 @@ class Unavailable(Exception):
 
 
 def free_port() -> int:
-    """Return a loopback port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port that is free now.
+
+    Below the range that outgoing connections are given, one of which could take it in the meantime.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def find_binary(name: str, *folders: str) -> str:
@@ -33,15 +41,21 @@ def find_binary(name: str, *folders: str) -> str:
     return found
 
 
+def server_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a new folder for servers.
+
+    Not one of pytest's: it closes its folders to all other users, and the servers refuse to run as root.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="tokenrotate-", ignore_cleanup_errors=True)
+    Path(folder.name).chmod(0o755)
+    return folder
+
+
 def hand_over(folder: Path, user: str) -> None:
-    """Give ``folder`` to ``user`` where we are root: the servers refuse to run as root."""
+    """Give ``folder`` to ``user`` where we are root."""
     if os.geteuid() == 0:
         account = pwd.getpwnam(user)
         os.chown(folder, account.pw_uid, account.pw_gid)
-        for parent in folder.parents:
-            # Temporary folders of tests are for their owner alone; the server has to pass through.
-            if parent.stat().st_uid == 0 and len(parent.parts) > 2:
-                parent.chmod(parent.stat().st_mode | 0o011)
 
 
 def run_as(user: str, command: Sequence[str]) -> None:

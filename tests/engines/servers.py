@@ -19,7 +19,7 @@ from sqlalchemy import URL, create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from .processes import ServerProcess, Unavailable, find_binary, free_port, hand_over, run_as
+from .processes import ServerProcess, Unavailable, find_binary, free_port, hand_over, run_as, server_folder
 
 POSTGRESQL_FOLDERS = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
 
@@ -100,7 +100,9 @@ class Servers:
             return url
         if configured:
             raise Unavailable(f"TOKENROTATE_TEST_{engine.upper()} names a server that does not answer")
-        url, process = start(self._folder / f"private-{engine}")
+        folder = server_folder()
+        self._stops.callback(folder.cleanup)
+        url, process = start(Path(folder.name) / engine)
         self._stops.callback(process.stop, signal.SIGINT if engine == "postgresql" else signal.SIGTERM)
         return url
 

@@ -25,9 +25,9 @@ BACKENDS = [
 
 
 @pytest.fixture(scope="session")
-def galera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Galera]:
+def galera() -> Iterator[Galera]:
     """A running cluster of three nodes."""
-    cluster = available(lambda: Galera.start(tmp_path_factory.mktemp("galera")))
+    cluster = available(Galera.start)
     yield cluster
     cluster.stop()
 
