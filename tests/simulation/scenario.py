@@ -22,7 +22,7 @@ AGES = (60.0, 45.0, 60.0, 0.0, 60.0, 52.0)
 """How old the first token set may be, in seconds: run out, in the ahead window, fresh or stale."""
 
 PROVIDER_FAULTS = ("lost", "busy", "refused", "not_sent", "reset", "wait", "misconfigured")
-ACTIONS = ("touch", "touch", "touch", "touch", "sign_out", "refused", "pause", "expire", "touch", "touch")
+ACTIONS = ("touch", "touch", "touch", "touch", "refused", "pause", "expire")
 LONG_AFTER = 300.0
 """Seconds after which every deadline, pause and cached token of a schedule has run out."""
 
@@ -36,9 +36,8 @@ class Scenario:
         self.policy = Policy(
             min_ttl=10.0, ahead=30.0, settle=2.0, on_unknown=("replay", "replay", "reauthorize")[tape.pick(3)]
         )
-        behaviour = Behaviour(
-            grace=(0.0, 30.0)[tape.pick(2)], reuse_kills_family=tape.pick(2) == 0, lifetime=LIFETIME
-        )
+        grace, reuse_kills_family = ((0.0, True), (0.0, False), (30.0, True))[tape.pick(3)]
+        behaviour = Behaviour(grace=grace, reuse_kills_family=reuse_kills_family, lifetime=LIFETIME)
         self.provider = Provider(behaviour, scheduler)
         self.provider.has_answered = self._wake_late_winners
         self._stopped_until_an_answer: set[Process] = set()
@@ -51,6 +50,8 @@ class Scenario:
             self._process(number, cache_seconds) for number in range((1, 2, 2, 3)[tape.pick(4)])
         ]
         self._choose_faults()
+        for _ in range((0, 0, 0, 1, 1, 2)[tape.pick(6)]):
+            self._worker([[("sign_out", self._any_grant())]])
         for _ in range(2 + tape.pick(5)):
             self._worker(self._requests())
         scheduler.after_step = self.referee.check
@@ -86,11 +87,11 @@ class Scenario:
         scheduler = self.scheduler
         scheduler.stickiness = (0, 120, 200)[tape.pick(3)]
         kinds = (self._stall, self._stall, self._crash, self._outage, self._jump)
-        theme = tape.pick(6)
+        theme = tape.pick(8)
         if theme in (1, 2):
             faults = [PROVIDER_FAULTS[tape.pick(len(PROVIDER_FAULTS))] for _ in range(1 + tape.pick(2))]
             self.provider.behaviour.faults = faults
-        if theme in (4, 5):
+        if theme > 3:
             scheduler.faults = [self._stall]
             scheduler.fault_rate = (10, 24)[tape.pick(2)]
         if theme in (2, 3):

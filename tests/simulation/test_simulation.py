@@ -7,7 +7,7 @@ import pytest
 from .mutants import MUTANTS, Mutant
 from .search import first_violation
 
-SCHEDULES_FOR_A_MUTANT = 3000
+SCHEDULES_FOR_A_MUTANT = 6000
 
 
 def test_the_protocol_keeps_its_invariants_in_a_few_hundred_schedules() -> None:
