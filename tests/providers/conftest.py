@@ -161,10 +161,14 @@ class Client:
 
     def __init__(self, clock: SystemClock) -> None:
         self.clock = clock
-        self.endpoint = OAuthEndpoint(
-            lambda name: self.profile, clock, connect_seconds=0.5, revoke_seconds=2.0
-        )
         self.profile = self.at("http://127.0.0.1:1")
+        self.give(connect_seconds=3.0)
+
+    def give(self, *, connect_seconds: float) -> None:
+        """Set the time to connect."""
+        self.endpoint = OAuthEndpoint(
+            lambda name: self.profile, self.clock, connect_seconds=connect_seconds, revoke_seconds=2.0
+        )
 
     def at(self, url: str, **fields: object) -> Provider:
         """Register the provider anew, with its endpoints at ``url``."""

@@ -71,9 +71,8 @@ def test_connect_timeout(client: Client) -> None:
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
         client.at(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        started = time.monotonic()
-        assert client.redeem() == NotSent(cause="not_connected")
-        assert time.monotonic() - started < 2
+        client.give(connect_seconds=0.5)
+        assert client.redeem(seconds=60) == NotSent(cause="not_connected")
         for filler in fillers:
             filler.close()
 
@@ -120,7 +119,8 @@ def test_silent_tls_server(serve: Serve, client: Client) -> None:
     """A server that accepts and never shakes hands costs the time to connect; nothing was sent."""
     server = serve(lambda connection: None)
     client.at(server.url.replace("http:", "https:"))
-    assert client.redeem() == NotSent(cause="tls_failed")
+    client.give(connect_seconds=0.5)
+    assert client.redeem(seconds=60) == NotSent(cause="tls_failed")
 
 
 def test_reset_while_connecting(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,17 +139,20 @@ def test_connecting_and_tls_share_their_time(
     """The handshake gets what connecting has left of the time to connect, not as much again."""
     server = serve(lambda connection: None)
     client.at(server.url.replace("http:", "https:"))
+    client.give(connect_seconds=60)
     real = transport.create_connection
+    made: list[socket.socket] = []
 
     def slow(*args: object, **options: object) -> socket.socket:
-        connected = real(*args, **options)  # type: ignore[arg-type]
-        clock.pushed += 0.45
-        return connected
+        made.append(real(*args, **options))  # type: ignore[arg-type]
+        clock.pushed += 55
+        return made[0]
 
     monkeypatch.setattr(transport, "create_connection", slow)
-    started = time.monotonic()
-    assert client.redeem() == NotSent(cause="tls_failed")
-    assert time.monotonic() - started < 0.4
+    assert client.redeem(seconds=100) == NotSent(cause="tls_failed")
+    left = made[0].gettimeout()
+    assert left is not None
+    assert 0 < left <= 5
 
 
 def test_server_that_does_not_read(
@@ -210,7 +213,7 @@ def test_slow_drip_ends_at_the_deadline(serve: Serve, client: Client, start: byt
     client.at(server.url)
     started = time.monotonic()
     result = client.redeem(seconds=0.4)
-    assert 0.3 < time.monotonic() - started < 2
+    assert 0.3 < time.monotonic() - started < 10
     assert result == expected or (expected is None and isinstance(result, Misconfigured))
 
 
