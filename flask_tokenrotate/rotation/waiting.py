@@ -57,11 +57,12 @@ class Patience:
         self._until = until
         self._answer_times = answer_times
         self._looks: Iterator[float] | None = None
+        self._has_waited = False
 
     @property
     def origin(self) -> Origin:
         """Where a token set comes from that is found now: ``"waited"`` after the first wait."""
-        return "row" if self._looks is None else "waited"
+        return "waited" if self._has_waited else "row"
 
     def is_over(self) -> bool:
         """Return whether nothing of it is left."""
@@ -69,9 +70,11 @@ class Patience:
 
     def sleep(self, grant: Grant, decision: Wait | InDoubt) -> None:
         """Sleep until the next look at the row is worth its statement."""
+        self._has_waited = True
         if isinstance(decision, InDoubt):
             due = decision.settled_at - grant.seen_at
-            self._looks = self._looks or iter(())
+            # Who replays then is a new holder: its answer is due as long after as any other.
+            self._looks = None
         else:
             due = decision.standing.deadline - grant.seen_at
             due = min(due, self._next_look(grant, decision))
@@ -81,4 +84,4 @@ class Patience:
         if self._looks is None:
             elapsed = grant.seen_at - decision.standing.taken_at
             self._looks = pauses(self._answer_times.typical(grant.provider), elapsed)
-        return next(self._looks, LONGEST)
+        return next(self._looks)
