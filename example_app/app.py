@@ -1,6 +1,7 @@
 """The demo application: a page that signs in, calls an API, and can be stormed.
 
-All of the extension that it needs is `TokenRotate`, `require_fresh_token` and `current_token`.
+What it does with a token takes `TokenRotate`, `require_fresh_token` and `current_token`; `signed_in` and
+the row in `grant` are there for people who want to watch.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import requests
-from flask import Blueprint, Flask, Response, current_app, g, render_template, request
+from flask import Blueprint, Flask, Response, abort, current_app, g, render_template, request, session
 
-from flask_tokenrotate import SignInRequired, TokenRotate, current_token, require_fresh_token
+from flask_tokenrotate import SignInRequired, TokenRotate, current_token, require_fresh_token, signed_in
 
 STORM_REQUESTS = 64
 """Requests that the page's storm sends: one for each thread of four workers with sixteen."""
@@ -37,6 +39,7 @@ def create_app(instance_path: str, **config: Any) -> Flask:
     app.config.from_mapping(config)
     app.config["TOKENROTATE_PROVIDERS"] = {"demo": registration(app.config["DEMO_PROVIDER_URL"])}
     rotate.init_app(app)
+    signed_in.connect(remember_grant, app)
     app.register_blueprint(pages)
     app.before_request(start_the_clock)
     app.after_request(let_the_other_ports_in)
@@ -81,30 +84,34 @@ def home() -> str:
         name=current_token.subject,
         scopes=sorted(current_token.scopes),
         resource=resource,
-        grant=grant_facts(),
+        origin=current_token.origin,
+        grant=grant(),
         log=provider("/log"),
         ports=current_app.config["DEMO_PORTS"],
         storm_requests=STORM_REQUESTS,
     )
 
 
+def remember_grant(sender: Flask, *, grant_id: str, **facts: Any) -> None:
+    """Keep the id of the visitor's grant at hand for `grant`."""
+    session["grant_id"] = grant_id
+
+
 @pages.get("/grant")
-@require_fresh_token
 def grant() -> dict[str, Any]:
-    """Return what the page shows of the grant."""
-    return grant_facts()
+    """Return the state of the visitor's grant, without its secrets.
 
-
-def grant_facts() -> dict[str, Any]:
-    """Return the state of the visitor's grant, without its secrets."""
-    row = current_app.extensions["tokenrotate"].grants.load(current_token.grant_id)
-    expires_at = current_token.expires_at
+    It asks for no token, or nobody could watch a claim that stands: they would wait for it.
+    """
+    if "grant_id" not in session:
+        abort(401)
+    row = current_app.extensions["tokenrotate"].grants.load(session["grant_id"])
+    expires_at = row.tokens.expires_at
     return {
         "id": row.id,
         "version": row.version,
         "token_version": row.token_version,
-        "expires_at": None if expires_at is None else expires_at.isoformat(" ", "seconds"),
-        "origin": current_token.origin,
+        "expires_at": None if expires_at is None else f"{datetime.fromtimestamp(expires_at, UTC):%F %T} UTC",
         "claimed_by": None if row.standing is None else row.standing.holder,
     }
 
@@ -159,20 +166,20 @@ def start_the_clock() -> None:
     g.began = time.time()
 
 
-def other_origins() -> list[str]:
-    """Return the origins of this application's own ports, at the host that the visitor uses.
+def own_origins() -> list[str]:
+    """Return the origins of this application on all of its ports.
 
     A browser opens six connections to an origin at most; eleven ports make 64 requests at once
     possible. Cookies do not tell ports apart, so the session comes along.
     """
-    host = request.host.partition(":")[0]
-    return [f"http://{host}:{port}" for port in current_app.config["DEMO_PORTS"]]
+    config = current_app.config
+    return [f"http://{host}:{port}" for host in config["TRUSTED_HOSTS"] for port in config["DEMO_PORTS"]]
 
 
 def let_the_other_ports_in(response: Response) -> Response:
     """Let the page read what the application answers on its other ports, and nobody else (CORS)."""
     response.vary.add("Origin")
-    if request.headers.get("Origin") in other_origins():
+    if request.headers.get("Origin") in own_origins():
         response.access_control_allow_origin = request.headers["Origin"]
         response.access_control_allow_credentials = True
     return response
@@ -180,7 +187,7 @@ def let_the_other_ports_in(response: Response) -> Response:
 
 def restrict_the_page(response: Response) -> Response:
     """Allow the page its own files and ports only (Content Security Policy)."""
-    sources = " ".join(["'self'", *other_origins()])
+    sources = " ".join(["'self'", *own_origins()])
     response.headers.setdefault(
         "Content-Security-Policy",
         f"default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; connect-src {sources}; "

@@ -2,9 +2,8 @@
 
 worker_class = "gthread"
 threads = 16
-# One worker accepting most of a storm would leave the others idle; a few more than its threads,
-# because a browser opens connections that it does not use.
-worker_connections = threads + 4
+# Or one worker would accept most of a storm and leave the others idle.
+worker_connections = threads
 keepalive = 0
 graceful_timeout = 1
 loglevel = "warning"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -51,7 +52,7 @@ class Children:
         for _, child in reversed(self._children):
             child.terminate()
         for _, child in reversed(self._children):
-            _wait_or_kill(child)
+            _end(child)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
@@ -94,12 +95,15 @@ class Children:
             raise SystemExit(128 + number)
 
 
-def _wait_or_kill(child: subprocess.Popen[bytes]) -> None:
-    try:
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.returncode is not None:
+        return
+    with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
+    # The whole group, also where its leader went in time: gunicorn may leave a worker that was booting.
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+    child.wait()
 
 
 def free_ports(count: int, first: int = 0) -> list[int]:

@@ -7,29 +7,39 @@ const storm = document.getElementById("storm");
 const ports = JSON.parse(storm.dataset.ports);
 const requests = Number(storm.dataset.requests);
 const start = document.getElementById("start");
+const shared = { credentials: "include", cache: "no-store" };
 const words = { rotated: "claimed", waited: "waited", row: "row", cache: "cache" };
 
 start.addEventListener("click", async () => {
   start.disabled = true;
   say("");
+  const watching = setInterval(watchGrant, 100);
   try {
     const before = (await json("/redemptions")).length;
     await call("/expire", { method: "POST" });
     const answers = await Promise.all(Array.from({ length: requests }, (_, number) => work(number)));
     const redemptions = (await json("/redemptions")).slice(before);
     draw(answers, redemptions);
-    showGrant(await json("/grant"));
   } catch (error) {
     say(error.message);
   }
+  clearInterval(watching);
+  await watchGrant();
   start.disabled = false;
 });
 
 // Browsers open six connections to one origin, so the requests are dealt out over the ports.
 function work(number) {
-  const port = ports.length ? ports[number % ports.length] : location.port;
-  const address = `${location.protocol}//${location.hostname}:${port}/work`;
-  return json(address, { credentials: "include", cache: "no-store" }).catch((error) => ({ failed: error.message }));
+  return json(at(ports[number % ports.length], "/work"), shared).catch((error) => ({ failed: error.message }));
+}
+
+// On the last port, where the storm leaves a connection free.
+async function watchGrant() {
+  await json(at(ports.at(-1), "/grant"), shared).then(showGrant, () => {});
+}
+
+function at(port, path) {
+  return `${location.protocol}//${location.hostname}:${port}${path}`;
 }
 
 async function call(address, options) {
