@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from flask_tokenrotate.rotation.ports import SaveOutcome
+from flask_tokenrotate.rotation.ports import Release, SaveOutcome
 from flask_tokenrotate.rotation.redeemer import Redeemer
 from flask_tokenrotate.storage.engine import Database
 from flask_tokenrotate.storage.grants import SqlGrantStore
@@ -30,6 +30,9 @@ REFUSE_LATE_WINNERS = "refuse-late-winners"
 
 LEAVE_NEW_TOKENS_ALIVE = "leave-new-tokens-alive"
 """A redemption that finds its grant signed out does not revoke what it brought."""
+
+FORGET_FAILURES = "forget-failures"
+"""Nobody remembers that the provider has failed a moment ago."""
 
 SHARE_CONNECTIONS = "share-connections"
 """A forked child goes on with the connections of its parent."""
@@ -63,6 +66,7 @@ def install(folder: Path) -> None:
     replace(SqlGrantStore, "save", REFUSE_LATE_WINNERS, _save_in_time)
     replace(Redeemer, "_post", POST_ANY_TIME, _post_any_time)
     replace(Redeemer, "_revoke_if_signed_out", LEAVE_NEW_TOKENS_ALIVE, _do_nothing)
+    replace(Redeemer, "_how_to_release", FORGET_FAILURES, lambda *args: Release())
     replace(Database, "forget_connections", SHARE_CONNECTIONS, _do_nothing)
 
 

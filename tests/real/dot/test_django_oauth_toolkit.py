@@ -1,0 +1,152 @@
+"""The extension against an authorization server that nobody here wrote, both in several processes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+import requests
+
+from tests.engines.processes import free_port
+
+from ..storm import Answer, Visitor, eventually, gunicorn, settings, wave
+from .toolkit import CLIENT_ID, CLIENT_SECRET, Family, Toolkit, make_database, sign_in, toolkit
+
+pytest.importorskip("oauth2_provider", reason="django-oauth-toolkit is not installed")
+
+SESSIONS = 10
+REQUESTS = 16
+EXPIRIES = 4
+USERS = [f"user{number}" for number in range(SESSIONS)] + ["alice", "bob", "carol", "dave"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The application, registered at a strict provider and at one with a grace period."""
+
+    url: str
+    strict: Toolkit
+    graceful: Toolkit
+
+    def visitor(self, user: str, provider: str = "strict") -> Visitor:
+        """Return a visitor who has signed in by the pages of the provider."""
+        with requests.Session() as browser:
+            callback = sign_in(browser, f"{self.url}/auth/{provider}/login?next=/token/{provider}", user)
+            arrived = browser.get(callback)
+            assert arrived.status_code == 200, arrived.text
+            assert arrived.json()["user"] == user
+            return Visitor(self.url, f"session={browser.cookies['session']}")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """The three servers: each provider on SQLite, the application in 4 processes of 8 threads."""
+    folder = tmp_path_factory.mktemp("dot")
+    port = free_port()
+    callbacks = [f"http://127.0.0.1:{port}/auth/{name}/callback" for name in ("strict", "graceful")]
+    database = make_database(folder / "database", callbacks, USERS)
+    with (
+        toolkit(folder / "strict", database, grace_seconds=0) as strict,
+        toolkit(folder / "graceful", database, grace_seconds=20) as graceful,
+    ):
+        providers = {"strict": strict.registration(), "graceful": graceful.registration()}
+        environment = settings(f"sqlite:///{folder}/grants.sqlite3", providers)
+        application = "tests.real.application:create_app()"
+        with gunicorn(application, folder, "--threads", "8", port=port, workers=4, **environment) as url:
+            yield Place(url, strict, graceful)
+
+
+def tokens_of(provider: Toolkit, user: str, redirect_uri: str) -> dict[str, Any]:
+    """Sign in at the provider without the application and return the token response."""
+    verifier = "v" * 43
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+    query = {
+        "response_type": "code",
+        "client_id": CLIENT_ID,
+        "redirect_uri": redirect_uri,
+        "code_challenge": challenge,
+        "code_challenge_method": "S256",
+    }
+    with requests.Session() as browser:
+        callback = sign_in(browser, f"{provider.url}/o/authorize/?{urlencode(query)}", user)
+    return provider.exchange(parse_qs(urlsplit(callback).query)["code"][0], verifier, redirect_uri)
+
+
+def rotated(visitor: Visitor, provider: str, version: int = 0) -> Answer:
+    """Send requests until the token set is newer than ``version`` or the visitor has none any more."""
+
+    def changed() -> Answer | None:
+        answer = visitor.get(f"/token/{provider}")
+        return answer if answer.status != 200 or answer.json["version"] > version else None
+
+    return eventually(changed)
+
+
+def test_a_storm_over_several_expiries_loses_no_session(place: Place) -> None:
+    """All sessions, many requests each, while tokens of 2 s expire: none is presented twice or revoked."""
+    users = USERS[:SESSIONS]
+    visitors = [place.visitor(user) for user in users]
+    while min(place.strict.family(user).issued for user in users) <= EXPIRIES:
+        answers = wave(visitors, REQUESTS, "/token/strict")
+        assert Counter(answer.status for answer in answers) == {200: SESSIONS * REQUESTS}
+    answers = wave(visitors, 1, f"/token/strict?api={place.strict.url}/me")
+    assert [(answer.json["user"], answer.json["api"]) for answer in answers] == [
+        (user, 200) for user in users
+    ]
+    for user in users:
+        family = place.strict.family(user)
+        assert family == Family(issued=family.issued, alive=1, presented=(1,) * (family.issued - 1))
+
+
+def test_the_provider_revokes_the_family_of_a_token_presented_twice(place: Place) -> None:
+    """The control: the second presentation is refused, and with it dies what the first one brought."""
+    first = tokens_of(place.strict, "alice", f"{place.url}/auth/strict/callback")["refresh_token"]
+    second = place.strict.redeem(first).json()["refresh_token"]
+    assert place.strict.redeem(first).json()["error"] == "invalid_grant"
+    assert place.strict.redeem(second).json()["error"] == "invalid_grant"
+    assert place.strict.family("alice") == Family(issued=2, alive=0, presented=(1, 2))
+
+
+@pytest.mark.long
+def test_the_same_storm_loses_a_session_without_the_extension(place: Place, tmp_path: Path) -> None:
+    """The control: where each request refreshes for itself, the first expiry is the last."""
+    environment = {
+        "TOKEN_ENDPOINT": f"{place.strict.url}/o/token/",
+        "CLIENT_ID": CLIENT_ID,
+        "CLIENT_SECRET": CLIENT_SECRET,
+        "OAUTHLIB_INSECURE_TRANSPORT": "1",
+    }
+    tokens = tokens_of(place.strict, "dave", f"{place.url}/auth/strict/callback")
+    with gunicorn("tests.real.plain:create_app()", tmp_path, "--threads", "8", **environment) as url:
+        visitor = Visitor(url)
+        visitor.sign_in({**tokens, "expires_in": -1})
+        answers = wave([visitor], REQUESTS)
+    assert 401 in {answer.status for answer in answers}
+    assert max(place.strict.family("dave").presented) > 1
+
+
+def test_a_lost_answer_is_recovered_within_the_grace_period(place: Place) -> None:
+    """Rotated at the provider, never answered: the one replay brings the same successor, and life goes on."""
+    visitor = place.visitor("bob", "graceful")
+    place.graceful.lose_the_next_answer()
+    recovered = rotated(visitor, "graceful")
+    assert recovered.status == 200
+    assert place.graceful.family("bob") == Family(issued=2, alive=1, presented=(2,))
+    assert rotated(visitor, "graceful", recovered.json["version"]).status == 200
+    assert place.graceful.family("bob") == Family(issued=3, alive=1, presented=(1, 2))
+
+
+def test_a_lost_answer_costs_the_session_without_a_grace_period(place: Place) -> None:
+    """The honest limit, and the control: what a strict provider rotated and did not deliver is gone."""
+    visitor = place.visitor("carol")
+    place.strict.lose_the_next_answer()
+    lost = rotated(visitor, "strict")
+    assert (lost.status, lost.json["reason"]) == (401, "refused")
+    assert place.strict.family("carol") == Family(issued=2, alive=0, presented=(2,))
