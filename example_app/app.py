@@ -105,7 +105,9 @@ def grant() -> dict[str, Any]:
     """
     if "grant_id" not in session:
         abort(401)
-    row = current_app.extensions["tokenrotate"].grants.load(session["grant_id"])
+    row = rotate.grant(session["grant_id"])
+    if row is None:
+        abort(401)
     expires_at = row.tokens.expires_at
     return {
         "id": row.id,

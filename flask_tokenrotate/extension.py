@@ -143,6 +143,13 @@ class TokenRotate:
             raise SignInRequired(name, "no_grant")
         return self.token(grant_id)
 
+    def grant(self, grant_id: str) -> Grant | None:
+        """Return the grant's row as it is now, for pages that show its state; None if there is none.
+
+        Nothing is rotated and nobody waited for. Its tokens are `Secret` values, which do not print.
+        """
+        return current_state().grants.load(grant_id)
+
     def expire(self, grant_id: str) -> None:
         """Mark the stored access token as no longer usable, for callers who learn it elsewhere.
 

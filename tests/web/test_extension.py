@@ -243,3 +243,16 @@ class TestAdopt:
         app, rotate = make_app()
         with app.app_context(), pytest.raises(InvalidTokenResponse):
             rotate.adopt("fake", response)
+
+
+def test_a_grant_can_be_looked_at(make_app: MakeApp, login_as: LoginAs, fake_provider: FakeProvider) -> None:
+    """A status page reads the row: nothing is rotated for it, and nothing secret printed."""
+    app, rotate = make_app()
+    grant = login_as(app.test_client(), "alice", expires_in=-1)
+    with app.app_context():
+        row = rotate.grant(grant.id)
+        assert rotate.grant("nothing") is None
+    assert row is not None
+    assert (row.user_id, row.token_version) == ("alice", 0)
+    assert "fake-" not in repr(row)
+    assert fake_provider.log == []
