@@ -99,9 +99,9 @@ class StoppingStore:
         self._referee.in_store.add(self._scheduler.running)
         before = dict(self._rows.rows)
         result = effect()
+        self._scheduler.note(f"{what} -> {_brief(result)}")
         self._referee.rows_changed(before)
         self._referee.in_store.discard(self._scheduler.running)
-        self._scheduler.note(f"{what} -> {_brief(result)}")
         self._scheduler.stop()
         self._check_reachable(f"{what}: done, but the store is away before it says so")
         return result

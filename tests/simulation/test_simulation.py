@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from .mutants import MUTANTS, Mutant
@@ -28,3 +30,14 @@ def test_a_broken_rule_is_noticed(mutant: Mutant) -> None:
         violation = first_violation(SCHEDULES_FOR_A_MUTANT, shrink=False)
     assert violation is not None, f"nobody noticed that this rule is broken: {mutant.rule}"
     assert violation.invariant in mutant.seen_as, str(violation)
+
+
+def test_a_failing_schedule_reads_as_a_numbered_list() -> None:
+    """The report names the invariant, then tells step by step who did what at which time."""
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == "losers_post")
+    with mutant.apply():
+        violation = first_violation(SCHEDULES_FOR_A_MUTANT)
+    first, *steps = str(violation).splitlines()
+    assert re.fullmatch(r"I1: family\d-refresh-\d is posted .*", first)
+    assert [int(step.split(".")[0]) for step in steps] == list(range(1, len(steps) + 1))
+    assert all(re.match(r" *\d+\. +\d+\.\d{3} s  \S", step) for step in steps)
