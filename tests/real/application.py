@@ -76,9 +76,15 @@ def about_the_token() -> dict[str, Any]:
         "api": None if api is None else current_token.get(api).status_code,
         "pid": os.getpid(),
         "threads": request.environ["wsgi.multithread"],
-        "gevent": "gevent.monkey" in sys.modules,
+        "greenlets": sockets_are_patched(),
         "foreign_connections": len(_foreign),
     }
+
+
+def sockets_are_patched() -> bool:
+    """Return whether gevent has put its own sockets in the place of the standard library's."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("socket"))
 
 
 _foreign: list[int] = []
