@@ -194,23 +194,30 @@ def test_no_index_touches_a_column_that_the_protocol_writes(opened: Database) ->
     }
 
 
+UPDATES = 8
+"""As many as fit on the row's page without the clean-up that another session may hold up."""
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_rotations_are_heap_only_updates(opened: Database) -> None:
-    """PostgreSQL's own counters: every update of a grant stayed on its page."""
+    """PostgreSQL's own counters: every update of a grant stayed on its page, which has room."""
     store = sql_stores(opened)[0]
     grant = store.add(new_grant())
-    for _ in range(20):
+    for _ in range(UPDATES):
         claimed(store, loaded(store, grant.id))
     counters = text("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = :name")
     give_up_at = time.monotonic() + 20
     updates = hot = 0
-    while updates < 20 and time.monotonic() < give_up_at:
+    while updates < UPDATES and time.monotonic() < give_up_at:
         with opened.engine().connect() as connection:
             connection.exec_driver_sql("SELECT pg_stat_force_next_flush()")
         with opened.engine().connect() as connection:
             updates, hot = connection.execute(counters, {"name": "tokenrotate_grants"}).one()
-    assert (updates, hot) == (20, 20)
+    assert (updates, hot) == (UPDATES, UPDATES)
+    settings = text("SELECT reloptions FROM pg_class WHERE relname = :name")
+    with opened.engine().connect() as connection:
+        assert connection.scalar(settings, {"name": "tokenrotate_grants"}) == ["fillfactor=50"]
 
 
 def test_the_clock_is_the_databases_in_epoch_seconds(opened: Database) -> None:
@@ -231,7 +238,6 @@ def test_the_clock_does_not_depend_on_the_sessions_time_zone(opened: Database) -
         postgresql = connection.dialect.name == "postgresql"
         connection.exec_driver_sql(f"SET {'TIME ZONE' if postgresql else 'time_zone ='} '-11:30'")
         now = connection.scalar(select(db_now()))
-        connection.exec_driver_sql(f"SET {'TIME ZONE' if postgresql else 'time_zone ='} '+05:00'")
     assert abs(now - time.time()) < 1
 
 
@@ -348,7 +354,11 @@ def test_a_fork_while_another_thread_holds_the_lock_does_not_hang_the_child(tmp_
     held.wait(30)
     child = context.Process(target=opened.engine)
     child.start()
-    child.join(30)
+    child.join(10)
     let_go.set()
     thread.join(30)
+    hung = child.is_alive()
+    child.kill()
+    child.join(30)
+    assert not hung
     assert child.exitcode == 0

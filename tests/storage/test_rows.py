@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from flask_tokenrotate.errors import InvalidTokenResponse
+from flask_tokenrotate.rotation.ports import Release
 from flask_tokenrotate.storage import Database, create_tables
 from flask_tokenrotate.storage.rows import is_storable
+from flask_tokenrotate.storage.schema import grants
 
-from .backends import loaded, new_grant, sql_stores
+from .backends import claimed, loaded, new_grant, sql_stores, token_set
 
 
 @pytest.mark.parametrize("bad", ["x" * 256, "nul\x00", "\ud800"])
@@ -44,4 +47,21 @@ def test_names_come_back_as_they_were(database: str, name: str) -> None:
     assert (row.user_id, row.subject, row.provider) == (name, name, name)
     assert store.find(name, name) == grant.id
     assert store.find(name + " ", name) is None
+    opened.engine().dispose()
+
+
+def test_a_cleared_claim_leaves_nothing_behind(database: str) -> None:
+    """After a save, a release and an end every column of the claim is empty."""
+    opened = Database.from_uri(database)
+    create_tables(opened.engine())
+    store = sql_stores(opened)[0]
+    saved, released, ended = (store.add(new_grant()) for _ in range(3))
+    store.save(claimed(store, saved), token_set(1))
+    store.release(claimed(store, released), Release())
+    claimed(store, ended)
+    store.end(ended.id, "signed_out")
+    columns = [column for column in grants.c if column.name.startswith("claim_")]
+    with opened.engine().connect() as connection:
+        rows = connection.execute(select(*columns)).all()
+    assert rows == [(None,) * len(columns)] * 3
     opened.engine().dispose()
