@@ -10,18 +10,14 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import pytest
-from sqlalchemy import Row, create_engine, select
-from sqlalchemy.pool import NullPool
 
-from flask_tokenrotate.storage.schema import grants
 from flask_tokenrotate.testing import FakeProvider
 from flask_tokenrotate.testing.provider.knobs import Knobs
 
+from .place import Place, application
 from .sabotage import (
     FORGET_FAILURES,
     LEAVE_NEW_TOKENS_ALIVE,
@@ -30,57 +26,9 @@ from .sabotage import (
     STOP_AFTER_CLAIM,
     turned_on,
 )
-from .storm import Answer, Visitor, eventually, gunicorn, settings, wave
+from .storm import Answer, Visitor, eventually, wave
 
-APPLICATION = "tests.real.application:create_app()"
 OTHERS = 3
-
-
-@dataclass(frozen=True)
-class Place:
-    """An application in several processes of one thread each, and its provider."""
-
-    url: str
-    folder: Path
-    database: str
-    provider: FakeProvider
-
-    def visitor(self, provider: str, **tokens: Any) -> tuple[Visitor, str]:
-        """Return a visitor and their grant; the access token has run out unless ``expires_in`` is given."""
-        visitor = Visitor(self.url)
-        return visitor, visitor.sign_in(self.provider.mint(**{"expires_in": -1, **tokens}), provider)
-
-    def row(self, grant: str) -> Row[Any]:
-        """Return the grant's row."""
-        with create_engine(self.database, poolclass=NullPool).connect() as connection:
-            return connection.execute(select(grants).where(grants.c.id == grant)).one()
-
-    def holder(self, grant: str) -> int:
-        """Return the process that holds the claim."""
-        return int(self.row(grant).claim_holder.split(":")[1])
-
-    def stopped_holder(self, grant: str) -> int | None:
-        """Return the process that holds the claim if it has been stopped."""
-        if self.row(grant).claim_holder is None:
-            return None
-        pid = self.holder(grant)
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return pid if state == "T" else None
-
-
-@contextmanager
-def application(folder: Path, *, workers: int, **seconds: float) -> Iterator[Place]:
-    """Serve the application, with the same provider under three policies."""
-    database = f"sqlite:///{folder}/grants.sqlite3"
-    with FakeProvider() as provider:
-        profiles = {
-            "strict": provider.registration(),
-            "graceful": provider.registration(grace_seconds=20),
-            "reauthorize": provider.registration(on_unknown="reauthorize"),
-        }
-        environment = settings(database, profiles, **seconds)
-        with gunicorn(APPLICATION, folder, "--preload", workers=workers, **environment) as url:
-            yield Place(url, folder, database, provider)
 
 
 @pytest.fixture(scope="module")
