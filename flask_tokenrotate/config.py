@@ -106,17 +106,23 @@ class Settings:
             raise Misconfigured(
                 f"TOKENROTATE_URL_PREFIX ({self.url_prefix!r}) must start with '/' and not end with it."
             )
-        if self.base_url is not None:
-            _check_origin(self.base_url)
 
 
-def _check_origin(base_url: str) -> None:
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query:
+def _origin(base_url: str) -> str:
+    """Return the origin as browsers and Werkzeug write it: lower case, without the default port."""
+    try:
+        parts = urlsplit(base_url.rstrip("/"))
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), None, None
+    if parts.scheme not in ("http", "https") or not host or parts.path or parts.query or parts.username:
         raise Misconfigured(
             f"TOKENROTATE_BASE_URL ({base_url!r}) must be an origin such as 'https://app.example.com', "
             "without a path."
         )
+    host = f"[{host}]" if ":" in host else host
+    is_default = port in (None, {"http": 80, "https": 443}[parts.scheme])
+    return f"{parts.scheme}://{host}" if is_default else f"{parts.scheme}://{host}:{port}"
 
 
 def _environment() -> Mapping[str, Any]:
@@ -158,7 +164,7 @@ def _checked(key: str, value: Any, kind: object) -> Any:
             return _words(key, value)
         case "str | None":
             _expect(key, value, value is None or isinstance(value, str), "a string")
-            return value.rstrip("/") if key == "TOKENROTATE_BASE_URL" and value else value
+            return _origin(value) if key == "TOKENROTATE_BASE_URL" and value else value
         case "str":
             _expect(key, value, isinstance(value, str), "a string")
         case _:

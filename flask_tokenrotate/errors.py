@@ -38,11 +38,13 @@ class TokenRotateError(Exception):
     """Base of all errors of this extension.
 
     ``status`` is the HTTP status that the default error handler answers with; ``code`` is a
-    stable machine-readable name, used as the ``type`` of the problem document.
+    stable machine-readable name in the problem document. ``for_operators``: the text says what to
+    change on the server, so it goes to the log and not to a visitor.
     """
 
     status = 500
     code = "token_rotate_error"
+    for_operators = True
 
     def __copy__(self) -> Self:
         """Return an equal error, for each of several threads that share one failure."""
@@ -89,6 +91,7 @@ class SignInRequired(TokenRotateError):
 
     status = 401
     code = "sign_in_required"
+    for_operators = False
 
     def __init__(
         self,
@@ -111,11 +114,15 @@ class ScopesNotGranted(TokenRotateError):
 
     status = 403
     code = "scopes_not_granted"
+    for_operators = False
 
     def __init__(self, provider: str, scopes: frozenset[str]) -> None:
         self.provider = provider
         self.scopes = scopes
-        super().__init__(f"{provider!r} did not grant the scopes {', '.join(sorted(scopes))}.")
+        super().__init__(
+            f"{provider!r} was asked for the scopes {', '.join(sorted(scopes))} and did not grant them. "
+            "Sign out and in again to be asked once more."
+        )
 
 
 class SignInFailed(TokenRotateError):
@@ -123,6 +130,7 @@ class SignInFailed(TokenRotateError):
 
     status = 400
     code = "sign_in_failed"
+    for_operators = False
 
     def __init__(self, provider: str, reason: SignInFailure, message: str) -> None:
         self.provider = provider
@@ -138,6 +146,7 @@ class TryLater(TokenRotateError):
 
     status = 503
     code = "try_later"
+    for_operators = False
 
     def __init__(self, message: str, *, retry_after: float) -> None:
         self.retry_after = retry_after
@@ -175,6 +184,7 @@ class StoreUnavailable(TryLater):
     """The grant database cannot be reached; the driver's error is the ``__cause__``."""
 
     code = "store_unavailable"
+    for_operators = True
 
     def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
         super().__init__(message, retry_after=retry_after)

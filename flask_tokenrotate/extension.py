@@ -36,7 +36,7 @@ from .web.cli import tokenrotate as commands
 from .web.current_token import CurrentToken, token_of_grant
 from .web.login import blueprint
 from .web.session import set_up_sessions
-from .web.sign_in import add_grant, sign_in, sign_out
+from .web.sign_in import add_grant, check_user_id, sign_in, sign_out
 from .web.signals import SignalObserver
 from .web.state import Identify, State, current_state
 
@@ -127,7 +127,7 @@ class TokenRotate:
         memo = RequestMemo()
         memo.fresh(state.rotator, grant_id)
         for due in memo.rotations_ahead():
-            state.rotator.rotate_ahead(due)
+            state.rotator.rotate_ahead(due.grant.id, min_ttl=due.min_ttl)
             memo.forget()
         return token_of_grant(state, memo, grant_id)
 
@@ -138,6 +138,7 @@ class TokenRotate:
         """
         state = current_state()
         name = state.provider_name(provider)
+        check_user_id(user_id)
         grant_id = state.grants.find(user_id, name)
         if grant_id is None:
             raise SignInRequired(name, "no_grant")
@@ -168,7 +169,9 @@ class TokenRotate:
 
     def sign_out_grant(self, grant_id: str) -> bool:
         """End a grant by its id, in whichever session it is; otherwise as `sign_out`."""
-        return current_state().rotator.sign_out(grant_id)
+        ended = current_state().rotator.sign_out(grant_id)
+        web_request.forget_request()
+        return ended
 
     def _state(self, app: Flask, settings: Settings, engine: Any) -> State:
         profiles = _Profiles(self._registered, settings)

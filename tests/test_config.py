@@ -36,6 +36,7 @@ def test_the_defaults_are_valid() -> None:
         ("TOKENROTATE_URL_PREFIX", "/auth/", "not end with it"),
         ("TOKENROTATE_BASE_URL", "app.example.com", "an origin"),
         ("TOKENROTATE_BASE_URL", "https://app.example.com/x", "without a path"),
+        ("TOKENROTATE_BASE_URL", "https://[::1", "an origin"),
         ("TOKENROTATE_PROVIDERS", ["spotify"], "a mapping"),
         ("TOKENROTATE_ALLOW_COOKIE_SESSIONS", "yes", "True or False"),
         ("TOKENROTATE_DATABASE_URI", 5, "a string"),

@@ -8,6 +8,7 @@ from typing import Any
 import requests
 from requests.auth import AuthBase
 
+from ..errors import InvalidTokenResponse
 from ..rotation.tokens import Secret
 from .transport import PlainSession
 
@@ -31,10 +32,24 @@ class ProtectedSession(PlainSession):
         """Send a request with ``access_token``; keywords as for ``requests.request``.
 
         ``timeout`` defaults to `TIMEOUT`. Raises `Misconfigured` for plain http to another host,
-        and what requests raises.
+        `InvalidTokenResponse` for a token that no header can carry, and what requests raises.
         """
+        check_sendable(access_token)
         kwargs.setdefault("timeout", TIMEOUT)
         return self.request(method, url, auth=_Bearer(access_token), **kwargs)
+
+
+def check_sendable(access_token: Secret) -> None:
+    """Raise `InvalidTokenResponse` for a token that no header can carry.
+
+    The libraries below would say so with the token itself in their errors.
+    """
+    token = access_token.reveal()
+    if not token or not all("!" <= character <= "~" for character in token):
+        raise InvalidTokenResponse(
+            "The provider issued an access token with characters that no HTTP header can carry "
+            "(RFC 6750 section 2.1). Sign in again, or ask the provider."
+        )
 
 
 class _Bearer(AuthBase):

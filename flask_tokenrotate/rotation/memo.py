@@ -42,6 +42,6 @@ class RequestMemo:
         """Forget everything: the request signed in or out."""
         self._fresh.clear()
 
-    def rotations_ahead(self) -> list[str]:
-        """Return the grants that this request shall rotate once its response was sent."""
-        return [grant_id for grant_id, fresh in self._fresh.items() if fresh.rotate_ahead]
+    def rotations_ahead(self) -> list[Fresh]:
+        """Return what this request shall rotate once its response was sent."""
+        return [fresh for fresh in self._fresh.values() if fresh.rotate_ahead]

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ..errors import GrantUnreadable, StoreUnavailable
+from ..errors import Misconfigured as NotSetUp
 from .ports import Clock, GrantStore, Observer, Release, SaveOutcome, TokenEndpoint
 from .protocol import Policy, may_post_again
 from .sighting import Sighting
@@ -216,7 +217,18 @@ class Redeemer:
             logger.exception("new tokens of grant %s, which has ended, are not revoked", grant_id)
             return
         if row is not None and row.end_reason == "signed_out":
-            self._endpoint.revoke(row.provider, tokens)
+            self.revoke(row, tokens)
+
+    def revoke(self, grant: Grant, tokens: TokenSet) -> None:
+        """Revoke tokens of a grant that its user has signed out of; what stays alive is in the log."""
+        try:
+            confirmed = self._endpoint.revoke(grant.provider, tokens)
+        except NotSetUp:
+            # The provider is no longer registered: that must not keep anybody signed in.
+            logger.exception("grant %s is signed out, but its tokens cannot be revoked", grant.id)
+            return
+        if not confirmed:
+            logger.warning("grant %s is signed out; %s did not revoke its tokens", grant.id, grant.provider)
 
     def _new_sighting(self, seen: Sighting, claim: Claim, tokens: TokenSet) -> Sighting:
         monotonic = self._clock.monotonic()

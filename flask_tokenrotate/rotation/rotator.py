@@ -105,7 +105,7 @@ class Rotator:
                 and shared.token_version >= at_least
                 and self.is_fresh(shared, min_ttl=min_ttl)
             ):
-                return replace(shared, origin="waited", rotate_ahead=False)
+                return replace(shared, origin="waited", rotate_ahead=False, min_ttl=min_ttl)
 
     def is_fresh(self, fresh: Fresh, *, min_ttl: float | None = None) -> bool:
         """Return whether ``fresh`` may still be used now."""
@@ -116,11 +116,12 @@ class Rotator:
 
         The row is read first: if it has a newer token set, that one is returned and nothing is
         redeemed. A token set that is younger than `YOUNG` is returned as it is, or a resource server
-        that refuses everything would cost a redemption for each request. Errors as in `fresh`.
+        that refuses everything would cost a redemption for each request. So is one that cannot be
+        rotated: one resource server's refusal must not end it for all others. Errors as in `fresh`.
         """
         seen = self._load(fresh.grant.id)
         if seen.grant.token_version <= fresh.token_version:
-            if self._is_young(seen.grant):
+            if seen.grant.tokens.refresh_token is None or self._is_young(seen.grant):
                 return fresh
             self._store.expire(fresh.grant.id, fresh.token_version)
         return self.fresh(fresh.grant.id, min_ttl=min_ttl, at_least=fresh.token_version + 1)
@@ -163,12 +164,13 @@ class Rotator:
             return ended
         if ended:
             self._observer.notify("grant_ended", grant, {"reason": "signed_out"})
-        if not self._endpoint.revoke(grant.provider, grant.tokens):
-            logger.warning("grant %s is signed out; %s did not revoke it", grant_id, grant.provider)
+        self._redeemer.revoke(grant, grant.tokens)
         return ended
 
-    def rotate_ahead(self, grant_id: str) -> None:
+    def rotate_ahead(self, grant_id: str, *, min_ttl: float | None = None) -> None:
         """Rotate a token that is still fresh, if nobody else does. Never raises our own errors.
+
+        ``min_ttl`` is what the caller asked of `fresh`, for it decides what is near to expiry.
 
         A flight of its own: readers of the same grant go on with the current token meanwhile.
         """
@@ -176,14 +178,14 @@ class Rotator:
         if not mine:
             return
         try:
-            self._flights_ahead.lead(grant_id, flight, lambda: self._redeem_ahead(grant_id))
+            self._flights_ahead.lead(grant_id, flight, lambda: self._redeem_ahead(grant_id, min_ttl))
         except TokenRotateError:
             logger.warning("grant %s could not be rotated ahead", grant_id, exc_info=True)
 
-    def _redeem_ahead(self, grant_id: str) -> None:
+    def _redeem_ahead(self, grant_id: str, min_ttl: float | None) -> None:
         epoch = self._cache.epoch
         seen = self._load(grant_id)
-        policy = self._policy_for(seen.grant.provider)
+        policy = self._policy(seen.grant, min_ttl)
         decision = decide(seen.grant, seen.grant.seen_at, policy)
         if isinstance(decision, UseAndRotateAhead):
             rotated = self._redeemer.redeem(seen, decision.doubts, policy)
@@ -199,7 +201,7 @@ class Rotator:
             return Fresh(seen=seen, origin="cache")
         if fresh is Freshness.AHEAD:
             ahead = self._cache.start_ahead(grant_id, self._timing.claim)
-            return Fresh(seen=seen, origin="cache", rotate_ahead=ahead)
+            return Fresh(seen=seen, origin="cache", rotate_ahead=ahead, min_ttl=min_ttl)
         return None
 
     def _freshness(self, seen: Sighting, min_ttl: float | None) -> Freshness:
@@ -235,7 +237,7 @@ class Rotator:
             policy = self._policy(grant, min_ttl)
             decision = decide(grant, grant.seen_at, policy)
             if isinstance(decision, Use | UseAndRotateAhead):
-                return self._use(seen, decision, patience.origin)
+                return self._use(seen, decision, patience.origin, min_ttl)
             if isinstance(decision, SignIn | Unavailable):
                 self._give_up(grant, decision)
             if patience.is_over():
@@ -250,11 +252,13 @@ class Rotator:
                     self._observer.notify("waited", grant, {"decision": type(decision).__name__})
                 patience.sleep(grant, decision)
 
-    def _use(self, seen: Sighting, decision: Use | UseAndRotateAhead, origin: Origin) -> Fresh:
+    def _use(
+        self, seen: Sighting, decision: Use | UseAndRotateAhead, origin: Origin, min_ttl: float | None
+    ) -> Fresh:
         ahead = isinstance(decision, UseAndRotateAhead) and self._cache.start_ahead(
             seen.grant.id, self._timing.claim
         )
-        return Fresh(seen=seen, origin=origin, rotate_ahead=ahead)
+        return Fresh(seen=seen, origin=origin, rotate_ahead=ahead, min_ttl=min_ttl)
 
     def _give_up(self, grant: Grant, decision: Unavailable | SignIn) -> NoReturn:
         if isinstance(decision, SignIn):

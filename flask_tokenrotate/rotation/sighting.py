@@ -32,12 +32,13 @@ class Fresh:
 
     ``origin`` tells how this caller came by it: from the process cache, from the row, by redeeming
     it itself (``"rotated"``), or from another worker it waited for. ``rotate_ahead`` asks the caller
-    to call `Rotator.rotate_ahead` once its own work is done.
+    to call `Rotator.rotate_ahead`, with the ``min_ttl`` that it had asked for, once its work is done.
     """
 
     seen: Sighting
     origin: Origin
     rotate_ahead: bool = False
+    min_ttl: float | None = None
 
     @property
     def grant(self) -> Grant:

@@ -12,7 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NoReturn
 
-EndReason = Literal["signed_out", "replaced", "refused"]
+EndReason = Literal["signed_out", "replaced", "refused", "abandoned"]
+
+
+def _bytes(value: str) -> bytes:
+    """JSON from outside can carry lone surrogates, which plain UTF-8 refuses."""
+    return value.encode("utf-8", "surrogatepass")
 
 
 class Secret:
@@ -32,7 +37,7 @@ class Secret:
 
     def fingerprint(self) -> str:
         """Return a short hash that names this secret in logs and tests without revealing it."""
-        return hashlib.sha256(b"tokenrotate:" + self._value.encode()).hexdigest()[:12]
+        return hashlib.sha256(b"tokenrotate:" + _bytes(self._value)).hexdigest()[:12]
 
     def __repr__(self) -> str:
         return "Secret(…)"
@@ -45,7 +50,7 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self._value.encode(), other._value.encode())
+        return hmac.compare_digest(_bytes(self._value), _bytes(other._value))
 
     def __hash__(self) -> int:
         return hash((Secret, self._value))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import re
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from flask import Request, request, url_for
 
@@ -43,9 +43,8 @@ def safe_next(address: str | None) -> str:
 def here() -> str:
     """Return the current request's address, as a `next` to come back to."""
     query = request.query_string.decode("ascii", "ignore")
-    address = request.script_root + request.path
-    # Percent-encode again what Werkzeug decoded, so that the address survives as a header value.
-    path = urlsplit(request.base_url).path if not address.isascii() else address
+    # Percent-encoded again, as Werkzeug has decoded it: a ``%3F`` of the path must not become a ``?``.
+    path = quote(request.script_root + request.path, safe="/:@!$&'()*+,;=~")
     return safe_next(f"{path}?{query}" if query else path)
 
 
@@ -57,11 +56,16 @@ def login_url(provider: str, *, scopes: frozenset[str] = frozenset(), next_url: 
     return url_for("tokenrotate.login", provider=provider, _external=False, **query)
 
 
+def callback_path(provider: str) -> str:
+    """Return the address of ``provider``'s callback within this site."""
+    return url_for("tokenrotate.callback", provider=provider, _external=False)
+
+
 def callback_url(state: State, provider: str) -> str:
     """Return the redirect_uri of ``provider``, as it has to be registered there."""
     base_url = state.settings.base_url
     if base_url is not None:
-        return base_url + url_for("tokenrotate.callback", provider=provider, _external=False)
+        return base_url + callback_path(provider)
     _warn_of_missing_proxy_fix(state)
     return url_for("tokenrotate.callback", provider=provider, _external=True)
 

@@ -16,7 +16,6 @@ from flask import Flask, Response, current_app, redirect, render_template, reque
 from werkzeug.wrappers import Response as BaseResponse
 
 from ..errors import (
-    ProviderMisconfigured,
     SignInFailed,
     SignInRequired,
     TokenRotateError,
@@ -45,16 +44,21 @@ def is_navigation() -> bool:
         or request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate"
     ):
         return False
+    return wants_html()
+
+
+def wants_html() -> bool:
+    """Return whether the answer is for a person to look at."""
     return any(kind in ("text/html", "application/xhtml+xml") for kind, _ in request.accept_mimetypes)
 
 
 def answer(error: TokenRotateError) -> BaseResponse:
     """Answer a request that ended in ``error``."""
     if isinstance(error, SignInRequired) and error.provider is not None:
-        error.login_url = login_url(error.provider, scopes=error.scopes)
+        error.login_url = error.login_url or login_url(error.provider, scopes=error.scopes)
         if is_navigation():
             return private(redirect(error.login_url))
-    if error.status >= 500 and not isinstance(error, TryLater):
+    if error.for_operators:
         logger.error("%s", error, exc_info=error)
     response = _page(error) if is_navigation() else _problem(error)
     response.status_code = error.status
@@ -75,10 +79,11 @@ def private(response: BaseResponse) -> BaseResponse:
 
 def _detail(error: TokenRotateError) -> str:
     """Return what a stranger may read: what to change on the server is for the log."""
-    for_operators = error.status == 500 or isinstance(error, ProviderMisconfigured)
-    if for_operators and not current_app.debug:
-        return "The server is not set up correctly; its log says what to change."
-    return str(error)
+    if not error.for_operators or current_app.debug:
+        return str(error)
+    if isinstance(error, TryLater):
+        return "A part of this site is not available; its log says which."
+    return "The server is not set up correctly; its log says what to change."
 
 
 def _problem(error: TokenRotateError) -> Response:

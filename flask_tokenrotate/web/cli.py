@@ -6,7 +6,7 @@ import click
 from flask.cli import AppGroup, with_appcontext
 
 from ..errors import TokenRotateError
-from .addresses import callback_url
+from .addresses import callback_path
 from .state import current_state
 
 tokenrotate = AppGroup("tokenrotate", help="Keep OAuth 2 tokens fresh (Flask-TokenRotate).")
@@ -47,10 +47,10 @@ def urls(base_url: str | None) -> None:
 
     try:
         state = current_state()
-        origin = base_url or state.settings.base_url or "http://127.0.0.1:5000"
-        with current_app.test_request_context(base_url=origin):
+        origin = (base_url or state.settings.base_url or "http://127.0.0.1:5000").rstrip("/")
+        with current_app.test_request_context():
             for name in state.provider_names():
-                click.echo(f"{name}\t{callback_url(state, name)}")
+                click.echo(f"{name}\t{origin}{callback_path(name)}")
     except TokenRotateError as error:
         raise _Failure(error) from error
 

@@ -7,31 +7,38 @@ is used once. Two tabs are two attempts of one browser, so both work.
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
+from typing import Any
+from urllib.parse import urlencode, urlsplit
 
-from flask import Blueprint, redirect, request
+from flask import Blueprint, redirect, request, session, url_for
 from werkzeug.wrappers import Response
 
 from ..errors import ProviderMisconfigured, ProviderUnavailable, SignInFailed, UnknownProvider
 from ..rotation.tokens import Attempt, Secret, parse_scopes
 from ..rotation.verdict import Misconfigured, Refused, Rotated, Verdict
+from . import session as sessions
 from .addresses import callback_url, is_loopback, safe_next
-from .answers import private
+from .answers import private, wants_html
 from .failures import denied_or_broken, mismatch, other_issuer
 from .identity import who_signed_in
-from .sign_in import sign_in, sign_out
+from .request import declared_scopes
+from .sign_in import kept_if_abandoned, sign_in, sign_out
 from .state import State, current_state
 
 blueprint = Blueprint("tokenrotate", __name__, template_folder="templates")
 
-_SCOPE_TOKENS = re.compile(r"[\x21\x23-\x5B\x5D-\x7E ]*\Z")
 _COOKIE = "tokenrotate"
+_HOP = "hop"
 
 
-def _cookie_name() -> str:
-    """The ``__Host-`` prefix keeps other hosts of the domain from planting the cookie; it wants TLS."""
-    return f"__Host-{_COOKIE}" if request.is_secure else _COOKIE
+def _cookie_name(oauth_state: Secret) -> str:
+    """Each attempt has a cookie of its own, so that two tabs which begin together both end well.
+
+    The ``__Host-`` prefix keeps other hosts of the domain from planting the cookie; it wants TLS.
+    """
+    name = f"{_COOKIE}-{hashlib.sha256(oauth_state.reveal().encode()).hexdigest()[:12]}"
+    return f"__Host-{name}" if request.is_secure else name
 
 
 def _host_mark() -> str:
@@ -46,8 +53,8 @@ def login(provider: str) -> Response:
     profile = state.provider(provider)
     if _begun_at_another_host(state):
         # The cookie set here would not come back to the host that the provider answers to.
-        return private(redirect(f"{state.settings.base_url}{request.full_path}"))
-    browser = request.cookies.get(_cookie_name()) or secrets.token_urlsafe(32)
+        return private(redirect(_at_the_public_origin(state, provider)))
+    browser = secrets.token_urlsafe(32)
     oauth_state = Secret(f"{secrets.token_urlsafe(32)}.{_host_mark()}")
     attempt = Attempt(
         provider=provider,
@@ -55,7 +62,7 @@ def login(provider: str) -> Response:
         nonce=Secret(secrets.token_urlsafe(32)),
         redirect_uri=callback_url(state, provider),
         next_url=safe_next(request.args.get("next")),
-        scopes=frozenset(profile.scopes) | _asked_scopes(),
+        scopes=frozenset(profile.scopes) | _asked_scopes() | sessions.asked_scopes(session, provider),
     )
     state.attempts.begin(oauth_state, Secret(browser), attempt, seconds=state.settings.attempt_seconds)
     address = state.authorization_url(
@@ -67,23 +74,30 @@ def login(provider: str) -> Response:
         scopes=sorted(attempt.scopes),
     )
     response = redirect(address)
-    _bind_browser(response, browser, state.settings.attempt_seconds)
+    _bind_browser(response, oauth_state, browser, state.settings.attempt_seconds)
     return private(response)
 
 
 def _begun_at_another_host(state: State) -> bool:
+    """Once only: behind a proxy that does not pass the host on, it never looks like the public one."""
     base_url = state.settings.base_url
-    return base_url is not None and base_url.partition("://")[2] != request.host
+    return base_url is not None and urlsplit(base_url).netloc != request.host and _HOP not in request.args
+
+
+def _at_the_public_origin(state: State, provider: str) -> str:
+    query: dict[str, Any] = {**request.args.to_dict(), _HOP: "1"}
+    path = url_for("tokenrotate.login", provider=provider, _external=False)
+    return f"{state.settings.base_url}{path}?{urlencode(query)}"
 
 
 def _asked_scopes() -> frozenset[str]:
-    asked = request.args.get("scope", "")
-    return (parse_scopes(asked) or frozenset()) if _SCOPE_TOKENS.match(asked) else frozenset()
+    """Return the scopes of a step-up; a foreign link can ask for nothing that no view asks for."""
+    return (parse_scopes(request.args.get("scope", "")) or frozenset()) & declared_scopes
 
 
-def _bind_browser(response: Response, browser: str, seconds: float) -> None:
+def _bind_browser(response: Response, oauth_state: Secret, browser: str, seconds: float) -> None:
     response.set_cookie(
-        _cookie_name(),
+        _cookie_name(oauth_state),
         browser,
         max_age=int(seconds),
         path="/",
@@ -98,11 +112,11 @@ def callback(provider: str) -> Response:
     """Take the provider's answer, exchange the code, and sign the session in with a new grant."""
     state = current_state()
     profile = state.provider(provider)
-    oauth_state = request.args.get("state", "")
-    browser = request.cookies.get(_cookie_name())
-    attempt = state.attempts.take(Secret(oauth_state), None if browser is None else Secret(browser))
+    oauth_state = Secret(request.args.get("state", ""))
+    browser = request.cookies.get(_cookie_name(oauth_state))
+    attempt = state.attempts.take(oauth_state, None if browser is None else Secret(browser))
     if isinstance(attempt, str):
-        raise mismatch(provider, attempt, begun_here=oauth_state.endswith("." + _host_mark()))
+        raise mismatch(provider, attempt, begun_here=oauth_state.reveal().endswith("." + _host_mark()))
     issuer = request.args.get("iss")
     if attempt.provider != provider or (issuer is None and profile.checks_iss):
         raise other_issuer(provider)
@@ -120,9 +134,12 @@ def callback(provider: str) -> Response:
     )
     if not isinstance(verdict, Rotated):
         raise _exchange_error(provider, verdict)
-    claims = who_signed_in(state, profile, verdict.answer, attempt)
-    sign_in(state, provider, verdict.answer, profile.subject(claims), claims, attempt=attempt)
-    return private(redirect(attempt.next_url, code=303))
+    with kept_if_abandoned(state, provider, verdict.answer):
+        claims = who_signed_in(state, profile, verdict.answer, attempt)
+        sign_in(state, provider, verdict.answer, profile.subject(claims), claims, attempt=attempt)
+    response = redirect(attempt.next_url, code=303)
+    response.delete_cookie(_cookie_name(oauth_state), secure=request.is_secure)
+    return private(response)
 
 
 def _exchange_error(provider: str, verdict: Verdict) -> Exception:
@@ -141,14 +158,9 @@ def _exchange_error(provider: str, verdict: Verdict) -> Exception:
 def logout(provider: str) -> Response:
     """Sign the session out of ``provider``: the row first, then the provider, which may be down."""
     sign_out(current_state(), provider)
-    if not is_html_form():
+    if not wants_html():
         return private(Response(status=204))
     return private(redirect(safe_next(request.values.get("next")), code=303))
-
-
-def is_html_form() -> bool:
-    """Return whether a person pressed a button, who wants to see a page next."""
-    return any(kind == "text/html" for kind, _ in request.accept_mimetypes)
 
 
 @blueprint.errorhandler(UnknownProvider)

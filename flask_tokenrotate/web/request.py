@@ -9,23 +9,31 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from flask import Response, current_app, g, has_request_context, request, session
+from werkzeug.wsgi import ClosingIterator
 
 from ..errors import ScopesNotGranted, SignInRequired
 from ..rotation.memo import RequestMemo
 from ..rotation.sighting import Fresh
 from . import session as sessions
+from .addresses import login_url
 from .state import current_state
 
 P = ParamSpec("P")
 R = TypeVar("R")
 OnMissing = Callable[[SignInRequired], Any]
+Demand = tuple[str, float | None]
 
-_demand: ContextVar[tuple[str, float | None] | None] = ContextVar("tokenrotate_demand", default=None)
+declared_scopes: set[str] = set()
+"""The scopes that some `require_fresh_token` asks for; a link can make a sign-in ask for no others."""
+
+_GUARD = "_tokenrotate_guard"
+_demand: ContextVar[Demand | None] = ContextVar("tokenrotate_demand", default=None)
 
 
 class RequestGrants:
@@ -35,7 +43,7 @@ class RequestGrants:
         self.request = request._get_current_object()  # type: ignore[attr-defined]
         self.ids = sessions.grant_ids(session)
         self.memo = RequestMemo()
-        self.demand: tuple[str, float | None] | None = None
+        self.demand: Demand | None = None
 
     def reload(self) -> None:
         """Read the session again and forget every token: the request signed in or out."""
@@ -71,12 +79,16 @@ def rotate_after_response(response: Response) -> Response:
         app = current_app._get_current_object()  # type: ignore[attr-defined]
         rotator = current_state().rotator
 
-        @response.call_on_close
         def rotate_ahead() -> None:
             with app.app_context():
-                for grant_id in ahead:
-                    rotator.rotate_ahead(grant_id)
+                for fresh in ahead:
+                    rotator.rotate_ahead(fresh.grant.id, min_ttl=fresh.min_ttl)
 
+        if response.direct_passthrough:
+            # Werkzeug hands a file's iterator to the server as it is and closes nothing else.
+            response.response = ClosingIterator(cast(Iterable[bytes], response.response), [rotate_ahead])
+        else:
+            response.call_on_close(rotate_ahead)
     return response
 
 
@@ -95,15 +107,19 @@ def fresh_token(provider: str | None = None, min_ttl: float | None = None) -> Fr
     grant_id = grants.ids.get(name)
     if grant_id is None:
         state.provider(name)
-        raise SignInRequired(name, "no_grant")
+        raise _sign_in_required(name, "no_grant")
     try:
         return grants.memo.fresh(state.rotator, grant_id, min_ttl=min_ttl)
     except SignInRequired as error:
-        error.provider = name
-        raise
+        raise _sign_in_required(name, error.reason) from error
 
 
-def _require(provider: str | None, min_ttl: float | None, scopes: frozenset[str]) -> tuple[str, float | None]:
+def _sign_in_required(provider: str, reason: str, scopes: frozenset[str] = frozenset()) -> SignInRequired:
+    address = login_url(provider, scopes=scopes)
+    return SignInRequired(provider, reason, scopes=scopes, login_url=address)
+
+
+def _require(provider: str | None, min_ttl: float | None, scopes: frozenset[str]) -> Demand:
     """Make sure of a fresh token with ``scopes`` and return the demand that `current_token` serves."""
     name = current_state().provider_name(provider)
     granted = fresh_token(name, min_ttl).tokens.scopes
@@ -111,12 +127,8 @@ def _require(provider: str | None, min_ttl: float | None, scopes: frozenset[str]
     if missing:
         if missing <= sessions.asked_scopes(session, name):
             raise ScopesNotGranted(name, missing)
-        raise SignInRequired(name, "missing_scopes", scopes=scopes)
-    demand = (name, min_ttl)
-    grants = request_grants()
-    # A streamed response goes on after the view returned; it keeps the view's provider.
-    grants.demand = grants.demand or demand
-    return demand
+        raise _sign_in_required(name, "missing_scopes", scopes)
+    return name, min_ttl
 
 
 @overload
@@ -152,6 +164,7 @@ def require_fresh_token(
     if callable(provider):
         return require_fresh_token()(provider)
     wanted = frozenset([scopes] if isinstance(scopes, str) else scopes)
+    declared_scopes.update(wanted)
     name = provider
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -166,15 +179,29 @@ def require_fresh_token(
                 if on_missing is None:
                     raise
                 return cast(R, on_missing(error))
-            outer = _demand.set(demand)
-            try:
+            with _serving(demand, function):
                 return function(*args, **kwargs)
-            finally:
-                _demand.reset(outer)
 
+        setattr(guarded, _GUARD, True)
         return guarded
 
     return decorate
+
+
+@contextmanager
+def _serving(demand: Demand, function: Callable[..., Any]) -> Iterator[None]:
+    """Let `current_token` serve ``demand`` while ``function`` runs, and in the stream that it returns.
+
+    A streamed response goes on after its view returned. The view is the last to return, so its
+    demand stays; of several decorators on one function the innermost is what it saw.
+    """
+    outer = _demand.set(demand)
+    try:
+        yield
+    finally:
+        _demand.reset(outer)
+        if not hasattr(function, _GUARD):
+            request_grants().demand = demand
 
 
 def _guard_async(
@@ -192,13 +219,12 @@ def _guard_async(
         except SignInRequired as error:
             if on_missing is None:
                 raise
-            return on_missing(error)
-        outer = _demand.set(demand)
-        try:
+            instead = on_missing(error)
+            return await instead if inspect.isawaitable(instead) else instead
+        with _serving(demand, function):
             return await function(*args, **kwargs)
-        finally:
-            _demand.reset(outer)
 
+    setattr(guarded, _GUARD, True)
     return guarded
 
 

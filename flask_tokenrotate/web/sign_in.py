@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from flask import current_app, session
 
+from ..errors import Misconfigured, TokenRotateError
 from ..rotation.tokens import Attempt, Grant, NewGrant, TokenAnswer
 from . import session as sessions
 from .request import forget_request
@@ -58,15 +60,43 @@ def add_grant(
     user_id: str | None = None,
     replaces: str | None = None,
 ) -> Grant:
-    """Store a new grant; its user is ``user_id``, else what `TokenRotate.identify` says, else the subject."""
+    """Store a new grant; its user is ``user_id``, else what `TokenRotate.identify` says, else the subject.
+
+    Raises `Misconfigured` for a user id that is no string.
+    """
     identify = state.identify()
     if user_id is None:
         user_id = subject if identify is None else identify(provider, claims)
+    check_user_id(user_id)
     new = NewGrant(provider=provider, answer=answer, subject=subject, user_id=user_id)
     grant = state.grants.add(new, replaces=replaces)
     if replaces is not None:
         state.rotator.forget(replaces)
     return grant
+
+
+def check_user_id(user_id: object) -> None:
+    """Raise `Misconfigured` unless ``user_id`` is a string or None."""
+    if user_id is not None and not isinstance(user_id, str):
+        raise Misconfigured(
+            f"A user id is {type(user_id).__name__} {user_id!r}, but must be a string: return str(user.id) "
+            "from the function that rotate.identify decorates, or pass user_id=str(…)."
+        )
+
+
+@contextmanager
+def kept_if_abandoned(state: State, provider: str, answer: TokenAnswer) -> Iterator[None]:
+    """Keep the tokens of a sign-in that cannot be completed, as a grant that has ended.
+
+    They are not revoked: at some providers (Google) that ends all of the user's grants to this client.
+    """
+    try:
+        yield
+    except Exception:
+        logger.warning("a sign-in at %s could not be completed after its code was exchanged", provider)
+        with suppress(TokenRotateError):
+            state.grants.end(state.grants.add(NewGrant(provider=provider, answer=answer)).id, "abandoned")
+        raise
 
 
 def sign_out(state: State, provider: str) -> bool:

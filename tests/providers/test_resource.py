@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from flask_tokenrotate.errors import Misconfigured
+from flask_tokenrotate.errors import InvalidTokenResponse, Misconfigured
 from flask_tokenrotate.providers.resource import TIMEOUT, ProtectedSession
 from flask_tokenrotate.rotation.tokens import Secret
 
@@ -92,3 +92,12 @@ def test_there_is_a_timeout_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests.Session, "send", send)
     ProtectedSession().call(Secret("at-1"), "GET", "https://api.example.com/")
     assert seen["timeout"] == TIMEOUT
+
+
+@pytest.mark.parametrize("token", ["canary\nX-Evil: 1", "canary\u20ac", "canary ", ""])
+def test_a_token_that_no_header_carries_is_not_quoted(token: str) -> None:
+    """The libraries' own errors for it would show the token; ours says what is wrong, and no more."""
+    with pytest.raises(InvalidTokenResponse) as caught:
+        call("http://127.0.0.1:1/", token)
+    assert "canary" not in f"{caught.value!r}{vars(caught.value)}"
+    assert caught.value.__cause__ is None

@@ -100,4 +100,4 @@ def test_the_memo_knows_what_to_rotate_after_the_response(world: World) -> None:
     rotator, memo = world.process(), RequestMemo()
     memo.fresh(rotator, ahead)
     memo.fresh(rotator, fresh)
-    assert memo.rotations_ahead() == [ahead]
+    assert [found.grant.id for found in memo.rotations_ahead()] == [ahead]

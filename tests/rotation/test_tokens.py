@@ -136,3 +136,10 @@ def test_remaining_counts_down_to_the_expiry(now: float) -> None:
     """What remains is the distance to the expiry; without one it is endless."""
     assert stored().remaining(now) == 100.0 - now
     assert replace(stored(), expires_at=None).remaining(now) == float("inf")
+
+
+def test_what_no_encoding_takes_compares_all_the_same() -> None:
+    """JSON from outside can hold a lone surrogate: a comparison is still an answer."""
+    assert Secret("a\ud800") != Secret("b")
+    assert Secret("a\ud800") == Secret("a\ud800")
+    assert Secret("a\ud800").fingerprint()

@@ -60,9 +60,9 @@ class TestSignInRequired:
 
         @app.errorhandler(SignInRequired)
         def own(error: SignInRequired) -> tuple[str, int]:
-            return f"own {error.reason}", 418
+            return f"own {error.reason} {error.login_url}", 418
 
-        assert client.get("/me").text == "own no_grant"
+        assert client.get("/me").text == "own no_grant /auth/fake/login?next=/me"
 
     def test_a_handler_that_came_first_stays(self, make_app: MakeApp) -> None:
         """A handler for the whole tree that was there before init_app is not replaced."""
@@ -119,6 +119,21 @@ def test_what_is_for_operators_is_not_shown_to_strangers(app: Flask, client: Fla
     assert "create-tables" not in client.get("/fails").text
     app.debug = True
     assert "create-tables" in client.get("/fails").text
+
+
+def test_a_database_outage_is_logged_and_not_described(
+    app: Flask, client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the database lives is for the log; the visitor learns when to try again."""
+
+    @app.get("/fails")
+    def fails() -> Any:
+        raise StoreUnavailable("The grant database (postgresql at 10.1.2.3) does not answer.")
+
+    answer = client.get("/fails")
+    assert answer.status_code == 503
+    assert "10.1.2.3" not in answer.text
+    assert "10.1.2.3" in caplog.text
 
 
 def test_an_outage_is_not_a_sign_out(

@@ -200,6 +200,28 @@ class TestOutsideARequest:
         assert [client.get("/me").json["version"] for _ in range(2)] == [1, 1]
         assert fake_provider.redemptions() == 1
 
+    def test_a_user_id_is_a_string(self, make_app: MakeApp, fake_provider: FakeProvider) -> None:
+        """A number is told as what it is, with the cure, before anything is stored."""
+        app, rotate = make_app()
+        with app.app_context():
+            for call in (
+                lambda: rotate.token_for(5),  # type: ignore[arg-type]
+                lambda: rotate.adopt("fake", fake_provider.mint(), user_id=5),  # type: ignore[arg-type]
+            ):
+                with pytest.raises(Misconfigured, match=r"str\(user.id\)"):
+                    call()
+
+    def test_a_provider_that_is_gone_keeps_nobody_signed_in(
+        self, make_app: MakeApp, login_as: LoginAs
+    ) -> None:
+        """Signing out of a provider that is no longer registered works; only the revocation does not."""
+        app, rotate = make_app()
+        grant = login_as(app.test_client())
+        rotate._registered.clear()
+        rotate.register("another", client_id="x")
+        with app.app_context():
+            assert rotate.sign_out_grant(grant.id) is True
+
 
 class TestAdopt:
     def test_outside_a_request(self, make_app: MakeApp, fake_provider: FakeProvider) -> None:

@@ -49,10 +49,14 @@ class TestSignIn:
             assert queries[0][name] != queries[1][name]
 
     def test_two_tabs_at_once_both_work(self, client: FlaskClient, fake_provider: FakeProvider) -> None:
-        """Two attempts of one browser do not disturb each other."""
-        first, second = begin(client), begin(client)
-        for address in (second, first):
-            assert client.get(fake_provider.sign_in(address)).status_code == 303
+        """Two attempts of one browser do not disturb each other, even if neither knew of the other."""
+        tabs = [client.application.test_client() for _ in range(2)]
+        begun = [tab.get("/auth/fake/login") for tab in tabs]
+        for answer in begun:
+            name, _, value = answer.headers["Set-Cookie"].partition(";")[0].partition("=")
+            client.set_cookie(name, value)
+        for answer in reversed(begun):
+            assert client.get(fake_provider.sign_in(answer.location)).status_code == 303
 
     def test_the_session_id_is_new(self, app: Flask, client: FlaskClient, sign_in: SignInAs) -> None:
         """A session id that was known before the sign-in is worth nothing after it."""
@@ -232,6 +236,19 @@ class TestNext:
         """The control of the test above."""
         assert safe_next(address) == address
 
+    @pytest.mark.parametrize(
+        "path", ["/files/my%20file", "/files/a%3Fb", "/files/50%25", "/files/%C3%A9", "/a;b=c,d?x=1&y=%2F"]
+    )
+    def test_the_page_that_was_wanted_comes_back_as_it_was(
+        self, app: Flask, client: FlaskClient, path: str
+    ) -> None:
+        """Encoded paths survive the way through the sign-in."""
+        view = app.view_functions["me"]
+        app.add_url_rule("/<path:rest>", "rest", lambda rest: view())
+        login = client.get(path, headers={"Accept": "text/html"}).location
+        assert parse_qs(urlsplit(login).query)["next"] == [path]
+        assert safe_next(path) == path
+
     @given(st.text(max_size=40))
     def test_whatever_comes_the_result_is_relative(self, address: str) -> None:
         """The result always starts with one slash and has no host."""
@@ -316,11 +333,36 @@ class TestBehindAProxy:
 
     def test_base_url_overrides(self, make_app: MakeApp) -> None:
         """TOKENROTATE_BASE_URL is the origin of the callback, and of the sign-in that leads to it."""
-        app, _ = make_app(TOKENROTATE_BASE_URL="https://app.example.com/")
+        app, _ = make_app(TOKENROTATE_BASE_URL="https://App.example.com:443/")
         client = app.test_client()
-        assert begin(client, base_url="http://10.0.0.1").startswith("https://app.example.com/auth/fake/login")
+        hop = begin(client, "/auth/fake/login?next=/me", base_url="http://10.0.0.1/mounted")
+        assert hop == "https://app.example.com/mounted/auth/fake/login?next=%2Fme&hop=1"
         address = begin(client, base_url="https://app.example.com")
         assert "redirect_uri=https%3A%2F%2Fapp.example.com%2Fauth%2Ffake%2Fcallback" in address
+
+    def test_a_proxy_that_hides_the_host_makes_no_circle(self, make_app: MakeApp) -> None:
+        """The public origin is tried once; behind such a proxy the next request goes on."""
+        app, _ = make_app(TOKENROTATE_BASE_URL="https://app.example.com")
+        client = app.test_client()
+        hop = urlsplit(begin(client, base_url="http://127.0.0.1:8000"))
+        address = begin(client, f"{hop.path}?{hop.query}", base_url="http://127.0.0.1:8000")
+        assert "redirect_uri=https%3A%2F%2Fapp.example.com" in address
+
+
+class TestAbandoned:
+    def test_tokens_of_a_sign_in_that_fails_late_are_kept(self, make_app: MakeApp, sign_in: SignInAs) -> None:
+        """When it fails after the code was exchanged, the tokens are kept in a grant that has ended."""
+        app, rotate = make_app()
+        rotate.identify(lambda provider, claims: 4711)  # type: ignore[arg-type, return-value]
+        client = app.test_client()
+        answer = sign_in(client)
+        assert answer.json["code"] == "misconfigured"
+        with app.app_context():
+            engine = app.extensions["tokenrotate"].grants._transactions._database.engine()
+            with engine.connect() as connection:
+                rows = connection.execute(text("SELECT end_reason FROM tokenrotate_grants")).all()
+        assert rows == [("abandoned",)]
+        assert client.get("/me").json["reason"] == "no_grant"
 
 
 class TestCookies:
@@ -328,7 +370,7 @@ class TestCookies:
         """The browser's cookie is host-bound, secure, invisible to scripts, and survives the way back."""
         answer = client.get("/auth/fake/login", base_url="https://app.example.com")
         cookie = answer.headers["Set-Cookie"]
-        assert cookie.startswith("__Host-tokenrotate=")
+        assert cookie.startswith("__Host-tokenrotate-")
         for flag in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/"):
             assert flag in cookie
 

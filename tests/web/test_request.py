@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, Response, g, render_template_string, stream_with_context
+from flask import Flask, Response, g, render_template_string, send_file, stream_with_context
 from flask.testing import FlaskClient
 from sqlalchemy import text
 from werkzeug.serving import make_server
@@ -141,6 +141,45 @@ class TestDecorator:
         answer = client.get("/own")
         assert (answer.status_code, answer.text) == (418, "fake no_grant")
 
+    def test_an_async_on_missing_is_awaited(self, app: Flask, client: FlaskClient) -> None:
+        """An async view may have an async on_missing."""
+
+        async def on_missing(error: SignInRequired) -> str:
+            return f"async {error.reason}"
+
+        @app.get("/own")
+        @require_fresh_token(on_missing=on_missing)
+        async def own() -> str:
+            return "never"
+
+        assert client.get("/own").text == "async no_grant"
+
+    def test_scopes_of_several_views_end_in_no_circle(self, make_app: MakeApp, sign_in: Any) -> None:
+        """Each step-up keeps what the one before it got."""
+        app, _ = make_app(register={"scopes": []})
+
+        @require_fresh_token(scopes=["profile"])
+        def helper() -> str:
+            return "ok"
+
+        @app.get("/both")
+        @require_fresh_token(scopes=["email"])
+        def both() -> str:
+            return helper()
+
+        client = app.test_client()
+        sign_in(client)
+        for _ in range(2):
+            page = client.get("/both", headers={"Accept": "text/html"})
+            if page.status_code == 302:
+                sign_in(client, path=page.location)
+        assert client.get("/both").text == "ok"
+
+    def test_a_link_cannot_widen_the_scopes(self, client: FlaskClient) -> None:
+        """A foreign link can ask for nothing that no view of the application asks for."""
+        address = client.get("/auth/fake/login?scope=admin%3Aeverything").location
+        assert "admin" not in address
+
     def test_missing_scopes_are_asked_for_once(
         self, app: Flask, sign_in: Any, fake_provider: FakeProvider
     ) -> None:
@@ -260,7 +299,57 @@ def _age(app: Flask, seconds: float = 60) -> None:
             )
 
 
+def test_a_stream_keeps_the_views_provider(
+    make_app: MakeApp, login_as: LoginAs, fake_provider: FakeProvider
+) -> None:
+    """Neither a hook before the view nor a decorator around it decides whose token its stream uses."""
+    app, rotate = make_app()
+    rotate.register("other", **fake_provider.registration())
+
+    @require_fresh_token("other")
+    def helper() -> str:
+        return current_token.provider
+
+    @app.before_request
+    def hook() -> None:
+        helper()
+
+    @app.get("/stream")
+    @require_fresh_token("other")
+    @require_fresh_token("fake")
+    def stream() -> Response:
+        inside = f"{current_token.provider} {helper()}"
+
+        def chunks() -> Iterator[str]:
+            yield inside
+            yield f" {current_token.provider}"
+
+        return Response(stream_with_context(chunks()))
+
+    client = app.test_client()
+    login_as(client, "alice", "fake")
+    login_as(client, "alice", "other")
+    assert client.get("/stream").text == "fake other fake"
+
+
 class TestHealing:
+    def test_one_401_does_not_end_what_cannot_be_rotated(
+        self, make_app: MakeApp, fake_provider: FakeProvider
+    ) -> None:
+        """Without a refresh token a refusal is the API's answer, and the grant goes on."""
+        app, rotate = make_app()
+
+        @app.post("/adopt")
+        def adopt() -> str:
+            minted = fake_provider.mint("carol")
+            rotate.adopt("fake", {"access_token": minted["access_token"]})
+            fake_provider.expire_access_tokens()
+            return ""
+
+        client = app.test_client()
+        client.post("/adopt")
+        assert [client.get("/me").json["status"] for _ in range(2)] == [401, 401]
+
     def test_a_401_heals_itself(self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider) -> None:
         """A token that the provider ended early is rotated once, and the call repeated."""
         client = app.test_client()
@@ -393,6 +482,26 @@ class TestAhead:
         assert client.get("/me").json == {
             "status": 200, "user": "alice", "origin": "cache", "version": 1, "grant": grant.id
         }  # fmt: skip
+
+    @pytest.mark.parametrize("kind", ["text", "file"])
+    def test_a_longer_min_ttl_rotates_ahead_too(
+        self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider, tmp_path: Path, kind: str
+    ) -> None:
+        """What is near to expiry is near for the view that asks; a file sent as it is rotates as well."""
+        (tmp_path / "file").write_text("contents")
+
+        @app.get("/long")
+        @require_fresh_token(min_ttl=300)
+        def long() -> Any:
+            return send_file(tmp_path / "file") if kind == "file" else "contents"
+
+        client = app.test_client()
+        login_as(client, expires_in=1000)
+        _age(app, 500)
+        with client.get("/long") as response:
+            assert response.text == "contents"
+            assert fake_provider.redemptions() == 0
+        assert fake_provider.redemptions() == 1
 
     def test_a_short_lived_token_does_not_rotate_on_each_request(
         self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider
