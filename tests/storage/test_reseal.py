@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from flask_tokenrotate.errors import GrantUnreadable
 from flask_tokenrotate.rotation.ports import SaveOutcome
 from flask_tokenrotate.storage import Database, Sealer, SqlGrantStore, create_tables, reseal, sealing
 from flask_tokenrotate.storage.schema import grants
+from flask_tokenrotate.storage.survey import survey
 
 from .backends import claimed, loaded, new_grant, token_set
 from .test_races import at_once
@@ -156,3 +158,23 @@ def test_rotations_and_readers_go_on_meanwhile(opened: Database) -> None:
 def test_the_fingerprint_of_a_value_is_its_keys() -> None:
     """A sealed value names the first key of the sealer that made it."""
     assert sealing.fingerprint_of(BOTH.seal(b"plain", ("x",))) == BOTH.fingerprints[0]
+
+
+class TestSurvey:
+    """What `doctor` learns from the database."""
+
+    def test_it_finds_the_rows_that_no_key_opens(self, opened: Database) -> None:
+        """Another worker's key shows by its fingerprint, and rows of ours do not."""
+        lost_id = store(opened, LOST).add(new_grant()).id
+        for _ in range(3):
+            store(opened, OLD).add(new_grant())
+        seen = survey(opened, BOTH, sample=10)
+        assert (seen.sampled, [each.grant_id for each in seen.unreadable]) == (4, [lost_id])
+        assert survey(opened, BOTH, sample=2).sampled == 2
+
+    def test_it_compares_the_clocks(self, opened: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The difference is small on one machine, and as large as it is made."""
+        assert abs(survey(opened, BOTH, sample=1).clock_ahead) < 2.0
+        wall_clock = time.time
+        monkeypatch.setattr(time, "time", lambda: wall_clock() + 300.0)
+        assert survey(opened, BOTH, sample=1).clock_ahead == pytest.approx(300.0, abs=2.0)
