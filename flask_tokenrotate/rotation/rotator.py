@@ -186,7 +186,10 @@ class Rotator:
         policy = self._policy_for(seen.grant.provider)
         decision = decide(seen.grant, seen.grant.seen_at, policy)
         if isinstance(decision, UseAndRotateAhead):
-            rotated = self._redeemer.redeem(seen, decision.doubts, policy)
+            try:
+                rotated = self._redeemer.redeem(seen, decision.doubts, policy)
+            except ProviderUnavailable:
+                return
             if rotated is not None:
                 self._cache.put(rotated, epoch)
 
@@ -241,7 +244,12 @@ class Rotator:
             if patience.is_over():
                 return self._last_resort(seen, patience.origin)
             if isinstance(decision, ClaimAndRedeem):
-                rotated = self._redeemer.redeem(seen, decision.doubts, policy)
+                try:
+                    rotated = self._redeemer.redeem(seen, decision.doubts, policy)
+                except ProviderUnavailable:
+                    if grant.tokens.remaining(grant.seen_at) <= 0:
+                        raise
+                    return Fresh(seen=seen, origin=patience.origin)
                 if rotated is not None:
                     self._cache.put(rotated, epoch)
                     return Fresh(seen=rotated, origin="rotated")
@@ -290,6 +298,7 @@ class Rotator:
         self._cache = self._cache.empty_copy()
         self._flights = Flights(self._clock, TokenRotateError)
         self._flights_ahead = Flights(self._clock, TokenRotateError)
+        self._redeemer.breaker.forget()
 
 
 _rotators: weakref.WeakSet[Rotator] = weakref.WeakSet()
