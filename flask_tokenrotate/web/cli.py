@@ -75,6 +75,26 @@ def _one_pass() -> Resealed:
     )
 
 
+@tokenrotate.command("doctor")
+@with_appcontext
+def doctor() -> None:
+    """Check keys, database, providers, sessions and addresses; exit code 1 when one of them fails."""
+    from flask import current_app
+
+    from .doctor import examine
+
+    try:
+        findings = list(examine(current_app._get_current_object(), current_state()))  # type: ignore[attr-defined]
+    except TokenRotateError as error:
+        raise _Failure(error) from error
+    for finding in findings:
+        click.echo(f"{finding.level:4}  {finding.check}: {finding.message}")
+        if finding.cure:
+            click.echo(f"      {finding.cure}")
+    if any(finding.level == "fail" for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
 @tokenrotate.command("urls")
 @click.option("--base-url", help="Public origin, such as https://app.example.com.")
 @with_appcontext

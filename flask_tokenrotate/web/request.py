@@ -19,6 +19,7 @@ from ..errors import ScopesNotGranted, SignInRequired
 from ..rotation.memo import RequestMemo
 from ..rotation.sighting import Fresh
 from . import session as sessions
+from .doctor import warn_once
 from .state import current_state
 
 P = ParamSpec("P")
@@ -97,10 +98,12 @@ def fresh_token(provider: str | None = None, min_ttl: float | None = None) -> Fr
         state.provider(name)
         raise SignInRequired(name, "no_grant")
     try:
-        return grants.memo.fresh(state.rotator, grant_id, min_ttl=min_ttl)
+        fresh = grants.memo.fresh(state.rotator, grant_id, min_ttl=min_ttl)
     except SignInRequired as error:
         error.provider = name
         raise
+    warn_once(current_app._get_current_object(), state)  # type: ignore[attr-defined]
+    return fresh
 
 
 def _require(provider: str | None, min_ttl: float | None, scopes: frozenset[str]) -> tuple[str, float | None]:
