@@ -28,7 +28,9 @@ from .rotation.tokens import Grant, Secret
 from .storage.attempts import SqlAttemptStore
 from .storage.engine import Database
 from .storage.grants import SqlGrantStore
+from .storage.reseal import reseal
 from .storage.sealing import sealer_from
+from .storage.survey import survey
 from .storage.tables import create_tables
 from .web import request as web_request
 from .web.answers import register_answers
@@ -204,6 +206,8 @@ class TokenRotate:
             provider=profiles.get,
             provider_names=profiles.names,
             create_tables=lambda: create_tables(database.engine()),
+            survey=lambda sample: survey(database, sealer, sample=sample),
+            reseal=lambda: reseal(database, sealer),
             identify=lambda: self._identify,
         )
 

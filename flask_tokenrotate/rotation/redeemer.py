@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from ..errors import GrantUnreadable, StoreUnavailable
+from ..errors import GrantUnreadable, ProviderUnavailable, StoreUnavailable
 from ..errors import Misconfigured as NotSetUp
+from .breaker import Breaker
 from .ports import Clock, GrantStore, Observer, Release, SaveOutcome, TokenEndpoint
 from .protocol import Policy, may_post_again
 from .sighting import Sighting
@@ -73,11 +74,24 @@ class Redeemer:
         self._holder = holder
         self._jitter = jitter
         self.answer_times = AnswerTimes()
+        self.breaker = Breaker(
+            clock,
+            backoff=timing.backoff,
+            backoff_limit=timing.backoff_limit,
+            probe_seconds=timing.redeem,
+            jitter=jitter,
+        )
         self._unsaved: dict[str, tuple[Claim, TokenSet]] = {}
 
     def redeem(self, seen: Sighting, doubts: int, policy: Policy) -> Sighting | None:
-        """Claim the row as ``seen``, post its refresh token and settle what came of it."""
+        """Claim the row as ``seen``, post its refresh token and settle what came of it.
+
+        Raises `ProviderUnavailable`, the row untouched, while the provider's circuit is open.
+        """
         grant = seen.grant
+        pause = self.breaker.admit(grant.provider, grant.id)
+        if pause:
+            raise ProviderUnavailable(grant.provider, retry_after=pause)
         seen_version = grant.version
         while True:
             # The holder's own deadline counts from before the claim was sent: a process that is
@@ -107,6 +121,7 @@ class Redeemer:
         if refresh_token is None or now + self._timing.redeem > claimed_at + self._timing.claim:
             return None
         verdict = self._endpoint.redeem(grant.provider, refresh_token, deadline=now + self._timing.redeem)
+        self.breaker.record(grant.provider, grant.id, verdict)
         if isinstance(verdict, Rotated):
             self.answer_times.record(grant.provider, self._clock.monotonic() - now)
         return verdict

@@ -188,7 +188,10 @@ class Rotator:
         policy = self._policy(seen.grant, min_ttl)
         decision = decide(seen.grant, seen.grant.seen_at, policy)
         if isinstance(decision, UseAndRotateAhead):
-            rotated = self._redeemer.redeem(seen, decision.doubts, policy)
+            try:
+                rotated = self._redeemer.redeem(seen, decision.doubts, policy)
+            except ProviderUnavailable:
+                return
             if rotated is not None:
                 self._cache.put(rotated, epoch)
 
@@ -243,7 +246,12 @@ class Rotator:
             if patience.is_over():
                 return self._last_resort(seen, patience.origin)
             if isinstance(decision, ClaimAndRedeem):
-                rotated = self._redeemer.redeem(seen, decision.doubts, policy)
+                try:
+                    rotated = self._redeemer.redeem(seen, decision.doubts, policy)
+                except ProviderUnavailable:
+                    if grant.tokens.remaining(grant.seen_at) <= 0:
+                        raise
+                    return Fresh(seen=seen, origin=patience.origin)
                 if rotated is not None:
                     self._cache.put(rotated, epoch)
                     return Fresh(seen=rotated, origin="rotated")
@@ -294,6 +302,7 @@ class Rotator:
         self._cache = self._cache.empty_copy()
         self._flights = Flights(self._clock, TokenRotateError)
         self._flights_ahead = Flights(self._clock, TokenRotateError)
+        self._redeemer.breaker.forget()
 
 
 _rotators: weakref.WeakSet[Rotator] = weakref.WeakSet()

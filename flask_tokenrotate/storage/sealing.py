@@ -41,7 +41,7 @@ class DoesNotOpen(Exception):
 class Sealer:
     """Seals with the first of ``keys`` (32 bytes each) and opens with any of them.
 
-    ``fingerprints`` are short hashes that name the keys without revealing them.
+    ``fingerprints`` are short hashes that name the keys, in their order, without revealing them.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
@@ -68,6 +68,11 @@ class Sealer:
             return cipher.decrypt(body[:_NONCE_BYTES], body[_NONCE_BYTES:], _associated(header, bound_to))
         except InvalidTag:
             raise DoesNotOpen(fingerprint.hex()) from None
+
+
+def fingerprint_of(sealed: bytes) -> str:
+    """Return the fingerprint of the key that a sealed value names as its own."""
+    return sealed[len(_FORMAT) : _HEADER_BYTES].hex()
 
 
 def new_key() -> str:

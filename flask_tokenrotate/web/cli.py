@@ -6,6 +6,7 @@ import click
 from flask.cli import AppGroup, with_appcontext
 
 from ..errors import TokenRotateError
+from ..storage.reseal import Resealed
 from .addresses import callback_path
 from .state import current_state
 
@@ -36,6 +37,62 @@ def new_key() -> None:
     from ..storage.sealing import new_key as make_key
 
     click.echo(make_key())
+
+
+@tokenrotate.command("rotate-keys")
+@with_appcontext
+def rotate_keys() -> None:
+    """Seal all stored tokens with the first key, while the application runs.
+
+    Give all workers both keys first (the new one in front), then run this; stopped, it is run
+    again. A row that no key opens is named and left alone; the exit code is 1 then.
+    """
+    try:
+        # The second pass finds rows that another worker sealed with its own key in the meantime.
+        first, second = _one_pass(), _one_pass()
+    except TokenRotateError as error:
+        raise _Failure(error) from error
+    click.echo(f"{first.resealed} resealed, {first.skipped} skipped, {len(second.unreadable)} unreadable.")
+    for each in second.unreadable:
+        click.echo(f"grant {each.grant_id}: no configured key opens it; sealed with {each.sealed_with}")
+    if second.resealed:
+        raise click.ClickException(
+            f"{second.resealed} more were sealed with another key meanwhile: a worker still has it in front. "
+            "Restart all workers with the new key first, then run this again."
+        )
+    if second.unreadable:
+        raise click.ClickException("Add the missing key to TOKENROTATE_ENCRYPTION_KEYS and run this again.")
+    click.echo("The other keys may go once the sign-ins under way are over (TOKENROTATE_ATTEMPT_SECONDS).")
+
+
+def _one_pass() -> Resealed:
+    """Reseal all rows and return the sum over all batches."""
+    batches = list(current_state().reseal())
+    return Resealed(
+        resealed=sum(each.resealed for each in batches),
+        skipped=sum(each.skipped for each in batches),
+        unreadable=tuple(unreadable for each in batches for unreadable in each.unreadable),
+    )
+
+
+@tokenrotate.command("doctor")
+@with_appcontext
+def doctor() -> None:
+    """Check keys, database, providers, sessions and addresses; exit code 1 when one of them fails."""
+    from flask import current_app
+
+    from .doctor import examine
+
+    try:
+        findings = list(examine(current_app._get_current_object(), current_state()))  # type: ignore[attr-defined]
+    except TokenRotateError as error:
+        raise _Failure(error) from error
+    for finding in findings:
+        click.echo(f"{finding.level:4}  {finding.check}: {finding.message}")
+        if finding.cure:
+            click.echo(f"      {finding.cure}")
+    if any(finding.level == "fail" for finding in findings):
+        raise click.exceptions.Exit(1)
 
 
 @tokenrotate.command("urls")

@@ -22,6 +22,7 @@ from ..rotation.memo import RequestMemo
 from ..rotation.sighting import Fresh
 from . import session as sessions
 from .addresses import login_url
+from .doctor import warn_once
 from .state import current_state
 
 P = ParamSpec("P")
@@ -109,9 +110,11 @@ def fresh_token(provider: str | None = None, min_ttl: float | None = None) -> Fr
         state.provider(name)
         raise _sign_in_required(name, "no_grant")
     try:
-        return grants.memo.fresh(state.rotator, grant_id, min_ttl=min_ttl)
+        fresh = grants.memo.fresh(state.rotator, grant_id, min_ttl=min_ttl)
     except SignInRequired as error:
         raise _sign_in_required(name, error.reason) from error
+    warn_once(current_app._get_current_object(), state)  # type: ignore[attr-defined]
+    return fresh
 
 
 def _sign_in_required(provider: str, reason: str, scopes: frozenset[str] = frozenset()) -> SignInRequired:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ..providers.endpoint import OAuthEndpoint
     from ..providers.profile import Provider
     from ..providers.resource import ProtectedSession
+    from ..storage.reseal import Resealed
+    from ..storage.survey import Survey
 
 
 class AuthorizationUrl(Protocol):
@@ -44,7 +46,8 @@ class State:
 
     ``provider`` returns a profile by name or raises `UnknownProvider`; ``provider_names`` lists the
     registered ones. ``api`` returns the session for calls with an access token. ``identify`` maps
-    (provider, claims) to the application's own user id.
+    (provider, claims) to the application's own user id. ``survey`` opens a sample of so many grants,
+    ``reseal`` gives all of them the first key.
     """
 
     settings: Settings
@@ -58,6 +61,8 @@ class State:
     provider: Callable[[str], Provider]
     provider_names: Callable[[], tuple[str, ...]]
     create_tables: Callable[[], None]
+    survey: Callable[[int], Survey]
+    reseal: Callable[[], Iterator[Resealed]]
     identify: Callable[[], Identify | None]
     warned: set[str] = field(default_factory=set)
 

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 from flask_tokenrotate.errors import SignInRequired
 from flask_tokenrotate.rotation import protocol, redeemer, rotator
+from flask_tokenrotate.rotation.breaker import Breaker
 from flask_tokenrotate.rotation.cache import GrantCache
 from flask_tokenrotate.rotation.flights import Flights
 from flask_tokenrotate.rotation.memo import RequestMemo
@@ -324,4 +325,19 @@ def flight_forgotten_too_early() -> Iterator[None]:
         return lead
 
     with _replaced(Flights, "lead", make):
+        yield
+
+
+@breaks("10: an outage ends, and then all are served again", "I3")
+def breaker_never_closes() -> Iterator[None]:
+    """A provider that was away once is never asked again."""
+
+    def make(original: Any) -> Any:
+        def admit(self: Any, provider: str, grant_id: str) -> float:
+            circuit = self._circuits.get(provider)
+            return 1.0 if circuit is not None and circuit.is_open else original(self, provider, grant_id)
+
+        return admit
+
+    with _replaced(Breaker, "admit", make):
         yield

@@ -8,10 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 import requests
+from click.testing import Result
 from flask import Flask
+
+from flask_tokenrotate.storage import sealer_from
+from flask_tokenrotate.storage.reseal import Resealed
 
 from .conftest import MakeApp
 
@@ -73,7 +78,59 @@ def test_fake_provider_runs_without_an_application() -> None:
         process.stdout.close()
 
 
-@pytest.mark.parametrize("command", ["create-tables", "urls"])
+KEYS = [base64.urlsafe_b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
+
+
+class TestRotateKeys:
+    """The command over `storage.reseal`, whose own tests run on each engine."""
+
+    @pytest.fixture
+    def adopted(self, make_app: MakeApp) -> str:
+        """A grant sealed with the old key; its id."""
+        app, rotate = make_app(TOKENROTATE_ENCRYPTION_KEYS=KEYS[0])
+        with app.app_context():
+            return rotate.adopt("fake", {"access_token": "canary-access"}, user_id="ada").id
+
+    def run(self, make_app: MakeApp, *keys: str) -> Result:
+        """Run the command in an application with ``keys``."""
+        app, _ = make_app(TOKENROTATE_ENCRYPTION_KEYS=keys)
+        return app.test_cli_runner().invoke(args=["tokenrotate", "rotate-keys"])
+
+    def test_it_tells_what_it_did(self, make_app: MakeApp, adopted: str) -> None:
+        """It counts the rows, and afterwards an application with the new key alone opens them."""
+        for counts in ("1 resealed, 0 skipped, 0 unreadable.", "0 resealed, 1 skipped, 0 unreadable."):
+            result = self.run(make_app, KEYS[1], KEYS[0])
+            assert result.exit_code == 0, result.output
+            assert counts in result.output
+        app, rotate = make_app(TOKENROTATE_ENCRYPTION_KEYS=KEYS[1])
+        with app.app_context():
+            assert rotate.grant(adopted) is not None
+
+    def test_an_unreadable_row_is_named_and_fails_the_command(self, make_app: MakeApp, adopted: str) -> None:
+        """The exit code is 1; grant and fingerprint are shown, neither token nor key."""
+        fingerprint = sealer_from(KEYS[0], None).fingerprints[0]
+        result = self.run(make_app, KEYS[1])
+        assert result.exit_code == 1
+        assert f"grant {adopted}: no configured key opens it; sealed with {fingerprint}" in result.output
+        assert not any(secret in result.output for secret in ("canary-access", *KEYS))
+
+    def test_a_worker_with_the_old_key_in_front_is_noticed(self, make_app: MakeApp, adopted: str) -> None:
+        """Rows that are sealed with another key during the run fail the command, which says why."""
+        app, _ = make_app(TOKENROTATE_ENCRYPTION_KEYS=[KEYS[1], KEYS[0]])
+        state = app.extensions["tokenrotate"]
+        reseal_all, old = state.reseal, make_app(TOKENROTATE_ENCRYPTION_KEYS=[KEYS[0], KEYS[1]])[0]
+
+        def reseal_while_the_old_worker_is_at_it() -> Iterator[Resealed]:
+            yield from reseal_all()
+            list(old.extensions["tokenrotate"].reseal())
+
+        state.reseal = reseal_while_the_old_worker_is_at_it
+        result = app.test_cli_runner().invoke(args=["tokenrotate", "rotate-keys"])
+        assert result.exit_code == 1
+        assert "Restart all workers with the new key" in result.output
+
+
+@pytest.mark.parametrize("command", ["create-tables", "urls", "rotate-keys"])
 def test_an_application_without_the_extension(command: str) -> None:
     """The group exists there too (it is an entry point) and says what is missing."""
     app = Flask("plain")
