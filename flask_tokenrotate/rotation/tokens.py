@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NoReturn
 
-EndReason = Literal["signed_out", "replaced", "refused"]
+EndReason = Literal["signed_out", "replaced", "refused", "other_subject"]
 
 
 class Secret:

@@ -58,6 +58,15 @@ def other_issuer(provider: str) -> SignInFailed:
     )
 
 
+def malformed(provider: str, parameter: str) -> SignInFailed:
+    """Return the error for a callback parameter that is too long or there twice (RFC 6749 section 3.1)."""
+    return SignInFailed(
+        provider,
+        "malformed",
+        f"The parameter {parameter!r} of this address is too long or there more than once. Sign in again.",
+    )
+
+
 def denied_or_broken(provider: str, error: str | None) -> TokenRotateError:
     """Return the error for a callback without a code (RFC 6749 section 4.1.2.1).
 

@@ -13,12 +13,18 @@ import secrets
 from flask import Blueprint, redirect, request
 from werkzeug.wrappers import Response
 
-from ..errors import ProviderMisconfigured, ProviderUnavailable, SignInFailed, UnknownProvider
+from ..errors import (
+    CrossSiteRequest,
+    ProviderMisconfigured,
+    ProviderUnavailable,
+    SignInFailed,
+    UnknownProvider,
+)
 from ..rotation.tokens import Attempt, Secret, parse_scopes
 from ..rotation.verdict import Misconfigured, Refused, Rotated, Verdict
-from .addresses import callback_url, is_loopback, safe_next
+from .addresses import callback_url, is_cross_site, is_loopback, safe_next
 from .answers import private
-from .failures import denied_or_broken, mismatch, other_issuer
+from .failures import denied_or_broken, malformed, mismatch, other_issuer
 from .identity import who_signed_in
 from .sign_in import sign_in, sign_out
 from .state import State, current_state
@@ -27,11 +33,21 @@ blueprint = Blueprint("tokenrotate", __name__, template_folder="templates")
 
 _SCOPE_TOKENS = re.compile(r"[\x21\x23-\x5B\x5D-\x7E ]*\Z")
 _COOKIE = "tokenrotate"
+_BROWSER_ID = re.compile(r"[A-Za-z0-9_-]{43}\Z")
+
+_LONGEST = {"state": 64, "code": 4096, "iss": 2048, "error": 256}
+"""Characters of each callback parameter: a state is ours, a code may be a whole JWT."""
 
 
 def _cookie_name() -> str:
     """The ``__Host-`` prefix keeps other hosts of the domain from planting the cookie; it wants TLS."""
     return f"__Host-{_COOKIE}" if request.is_secure else _COOKIE
+
+
+def _browser_id() -> str | None:
+    """Return the cookie if it can be one of ours; whatever else was planted under its name is no cookie."""
+    cookie = request.cookies.get(_cookie_name(), "")
+    return cookie if _BROWSER_ID.match(cookie) else None
 
 
 def _host_mark() -> str:
@@ -47,7 +63,7 @@ def login(provider: str) -> Response:
     if _begun_at_another_host(state):
         # The cookie set here would not come back to the host that the provider answers to.
         return private(redirect(f"{state.settings.base_url}{request.full_path}"))
-    browser = request.cookies.get(_cookie_name()) or secrets.token_urlsafe(32)
+    browser = _browser_id() or secrets.token_urlsafe(32)
     oauth_state = Secret(f"{secrets.token_urlsafe(32)}.{_host_mark()}")
     attempt = Attempt(
         provider=provider,
@@ -98,19 +114,20 @@ def callback(provider: str) -> Response:
     """Take the provider's answer, exchange the code, and sign the session in with a new grant."""
     state = current_state()
     profile = state.provider(provider)
-    oauth_state = request.args.get("state", "")
-    browser = request.cookies.get(_cookie_name())
+    answer = _callback_parameters(provider)
+    oauth_state = answer.get("state", "")
+    browser = _browser_id()
     attempt = state.attempts.take(Secret(oauth_state), None if browser is None else Secret(browser))
     if isinstance(attempt, str):
         raise mismatch(provider, attempt, begun_here=oauth_state.endswith("." + _host_mark()))
-    issuer = request.args.get("iss")
+    issuer = answer.get("iss")
     if attempt.provider != provider or (issuer is None and profile.checks_iss):
         raise other_issuer(provider)
     if issuer is not None and profile.issuer is not None and issuer != profile.issuer:
         raise other_issuer(provider)
-    code = request.args.get("code")
+    code = answer.get("code")
     if not code:
-        raise denied_or_broken(provider, request.args.get("error"))
+        raise denied_or_broken(provider, answer.get("error"))
     verdict = state.endpoint.exchange(
         provider,
         Secret(code),
@@ -123,6 +140,18 @@ def callback(provider: str) -> Response:
     claims = who_signed_in(state, profile, verdict.answer, attempt)
     sign_in(state, provider, verdict.answer, profile.subject(claims), claims, attempt=attempt)
     return private(redirect(attempt.next_url, code=303))
+
+
+def _callback_parameters(provider: str) -> dict[str, str]:
+    """Return the parameters of the provider's answer; refuse, before any work, what none can be."""
+    found = {}
+    for name, longest in _LONGEST.items():
+        values = request.args.getlist(name)
+        if len(values) > 1 or any(len(value) > longest for value in values):
+            raise malformed(provider, name)
+        if values:
+            found[name] = values[0]
+    return found
 
 
 def _exchange_error(provider: str, verdict: Verdict) -> Exception:
@@ -140,7 +169,11 @@ def _exchange_error(provider: str, verdict: Verdict) -> Exception:
 @blueprint.post("/<provider>/logout")
 def logout(provider: str) -> Response:
     """Sign the session out of ``provider``: the row first, then the provider, which may be down."""
-    sign_out(current_state(), provider)
+    state = current_state()
+    # Not left to SameSite: the application chooses its session cookie, and may have set None.
+    if is_cross_site(state):
+        raise CrossSiteRequest
+    sign_out(state, provider)
     if not is_html_form():
         return private(Response(status=204))
     return private(redirect(safe_next(request.values.get("next")), code=303))
