@@ -58,12 +58,15 @@ def other_issuer(provider: str) -> SignInFailed:
     )
 
 
-def malformed(provider: str, parameter: str) -> SignInFailed:
-    """Return the error for a callback parameter that is too long or there twice (RFC 6749 section 3.1)."""
+def malformed(provider: str, part: str) -> SignInFailed:
+    """Return the error for an address whose ``part`` no provider sends.
+
+    A parameter must not be there more than once (RFC 6749 section 3.1).
+    """
     return SignInFailed(
         provider,
         "malformed",
-        f"The parameter {parameter!r} of this address is too long or there more than once. Sign in again.",
+        f"The {part} of this address is too long, there more than once, or not encoded. Sign in again.",
     )
 
 

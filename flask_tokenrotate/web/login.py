@@ -55,6 +55,13 @@ def _host_mark() -> str:
     return hashlib.sha256(request.host.encode()).hexdigest()[:8]
 
 
+@blueprint.before_request
+def refuse_raw_bytes() -> None:
+    """Refuse a query that is not percent-encoded: Werkzeug raises UnicodeDecodeError when it is read."""
+    if not request.query_string.isascii():
+        raise malformed((request.view_args or {})["provider"], "query")
+
+
 @blueprint.get("/<provider>/login")
 def login(provider: str) -> Response:
     """Begin a sign-in and send the browser to the provider."""
@@ -148,7 +155,7 @@ def _callback_parameters(provider: str) -> dict[str, str]:
     for name, longest in _LONGEST.items():
         values = request.args.getlist(name)
         if len(values) > 1 or any(len(value) > longest for value in values):
-            raise malformed(provider, name)
+            raise malformed(provider, f"parameter {name!r}")
         if values:
             found[name] = values[0]
     return found

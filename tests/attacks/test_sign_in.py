@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from flask_tokenrotate.rotation.tokens import Secret
 from flask_tokenrotate.rotation.verdict import Rotated
 from flask_tokenrotate.testing import FakeProvider
+from flask_tokenrotate.testing.pytest_plugin import LoginAs
 from tests.web.conftest import MakeApp
 
 Answered = Callable[..., dict[str, str]]
@@ -225,6 +226,18 @@ def test_oversized_and_repeated_parameters(
         assert reason(client, {**query, name: "a" * 5000}) == "malformed"
         assert reason(client, urlencode({**query, name: "a"}) + f"&{name}=b") == "malformed"
     assert accepted(client, query)
+
+
+@pytest.mark.parametrize("page", ["login", "callback", "logout"])
+def test_a_query_of_raw_bytes(client: FlaskClient, login_as: LoginAs, page: str) -> None:
+    """Bytes that no browser leaves unencoded are refused and break nothing; control: encoded ones pass."""
+    login_as(client)
+    method = "POST" if page == "logout" else "GET"
+    environ = {"QUERY_STRING": "next=/\xff"}
+    answer = client.open(f"/auth/fake/{page}", method=method, environ_overrides=environ)
+    assert (answer.status_code, answer.json["reason"]) == (400, "malformed")
+    answer = client.open(f"/auth/fake/{page}?next=/%FF", method=method)
+    assert answer.status_code in (302, 204) or answer.json["reason"] == "unknown_state"
 
 
 def test_the_verdict_of_a_sign_in_is_a_rotation(client: FlaskClient, answered: Answered) -> None:
