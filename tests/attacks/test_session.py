@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, session
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
-from flask_tokenrotate import grant_ended
+from flask_tokenrotate import TokenRotate, grant_ended
+from flask_tokenrotate.rotation.answer import AnswerRules
 from flask_tokenrotate.rotation.tokens import Secret, TokenAnswer
-from flask_tokenrotate.rotation.verdict import Rotated
+from flask_tokenrotate.rotation.verdict import HttpAnswer, Rotated, Unknown, verdict
 from flask_tokenrotate.testing import FakeProvider
 from flask_tokenrotate.testing.pytest_plugin import LoginAs
 from tests.web.conftest import MakeApp
@@ -214,6 +215,13 @@ class TestGuessing:
         assert cookie not in str(dict(row))
 
 
+@pytest.mark.parametrize(("depth", "expected"), [(100_000, Unknown), (10, Rotated)])
+def test_a_nested_answer(depth: int, expected: type) -> None:
+    """JSON nested beyond all sense is an unreadable answer, not a crash; control: a little is read."""
+    body = b'{"access_token": "a", "x": ' + b"[" * depth + b"]" * depth + b"}"
+    assert isinstance(verdict(HttpAnswer(status=200, body=body), AnswerRules()), expected)
+
+
 def id_token(sub: str) -> Secret:
     """Return an unsigned ID token of ``sub``."""
     body = base64.urlsafe_b64encode(json.dumps({"sub": sub}).encode()).decode().rstrip("=")
@@ -244,13 +252,9 @@ class TestAnotherUsersSubject:
 
     @pytest.fixture(autouse=True)
     def _signed_in(self, app: Flask, client: FlaskClient, fake_provider: FakeProvider) -> None:
-        from flask_tokenrotate import TokenRotate
-
         minted = fake_provider.mint("alice", expires_in=-1)
         with app.test_request_context():
             TokenRotate().adopt("fake", {**minted, "id_token": id_token("alice").reveal()}, user_id="alice")
-            from flask import session
-
             ids = dict(session["_tokenrotate_grants"])
         with client.session_transaction() as kept:
             kept["_tokenrotate_grants"] = ids

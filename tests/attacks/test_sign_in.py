@@ -66,6 +66,16 @@ def test_code_injection(client: FlaskClient, answered: Answered, fake_provider: 
     assert accepted(client, answered(client, "mallory"))
 
 
+def test_access_token_injection(client: FlaskClient, answered: Answered, fake_provider: FakeProvider) -> None:
+    """A token in the callback's address signs nobody in; control: the code beside it does."""
+    token = fake_provider.mint("victim")["access_token"]
+    query = {**answered(client), "access_token": token, "token_type": "Bearer"}
+    assert reason(client, {name: query[name] for name in query if name != "code"}) == "provider_error"
+    assert client.get("/me").status_code == 401
+    assert accepted(client, {**answered(client), "access_token": token})
+    assert client.get("/me").json["user"] == "alice"
+
+
 def test_state_injection(app: Flask, client: FlaskClient, answered: Answered) -> None:
     """A state that nobody issued, or that another browser was given, is refused and uses nothing up."""
     own = answered(client)
