@@ -8,6 +8,7 @@ Class                                Status  What to do
 `SignInRequired`                     401     send the user to sign in; a redirect for HTML pages
 `ScopesNotGranted`                   403     do without the scopes; asking again is no use
 `SignInFailed`                       400     start signing in again; `reason` tells the cases apart
+`CrossSiteRequest`                   403     send the request from a page of the application itself
 `TryLater` and its three branches    503     try again after `retry_after` seconds
 `InvalidTokenResponse`               400     the token response given to `adopt` cannot be used
 `GrantUnreadable`                    500     an operator must look: no key opens the stored tokens
@@ -31,6 +32,7 @@ SignInFailure = Literal[
     "provider_error",
     "exchange_failed",
     "identity_mismatch",
+    "malformed",
 ]
 
 
@@ -84,7 +86,8 @@ class SignInRequired(TokenRotateError):
     """There is no usable grant: the user has to sign in at the provider.
 
     ``reason`` is ``"no_grant"``, an end reason of the grant (``"signed_out"``, ``"refused"``,
-    ``"replaced"``), ``"outcome_unknown"``, ``"no_refresh_token"`` or ``"missing_scopes"``.
+    ``"replaced"``, ``"other_subject"``), ``"outcome_unknown"``, ``"no_refresh_token"`` or
+    ``"missing_scopes"``.
     ``provider`` is None where a grant id names no row, until the request that asked fills it in;
     ``login_url`` likewise, where the error is answered inside a request.
     """
@@ -136,6 +139,19 @@ class SignInFailed(TokenRotateError):
         self.provider = provider
         self.reason: SignInFailure = reason
         super().__init__(message)
+
+
+class CrossSiteRequest(TokenRotateError):
+    """Another site's page sent a request that only pages of this application may send."""
+
+    status = 403
+    code = "cross_site_request"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This request was sent by a page of another site. Sign out from a page of the application. For "
+            "the operator: behind a proxy that changes the Host header, set TOKENROTATE_BASE_URL."
+        )
 
 
 class TryLater(TokenRotateError):

@@ -17,6 +17,7 @@ EXAMPLES: list[TokenRotateError] = [
     errors.SignInRequired(None, "no_grant"),
     errors.ScopesNotGranted("spotify", frozenset({"a"})),
     errors.SignInFailed("spotify", "denied", "You said no."),
+    errors.CrossSiteRequest(),
     errors.TryLater("x", retry_after=1),
     errors.ProviderUnavailable("spotify", retry_after=2.5),
     errors.RotationTimeout("grant", waited=15, retry_after=1),

@@ -19,10 +19,11 @@ from typing import TypeVar
 from ..errors import GrantUnreadable, ProviderUnavailable, StoreUnavailable
 from ..errors import Misconfigured as NotSetUp
 from .breaker import Breaker
+from .id_token import is_another_user
 from .ports import Clock, GrantStore, Observer, Release, SaveOutcome, TokenEndpoint
 from .protocol import Policy, may_post_again
 from .sighting import Sighting
-from .tokens import Claim, Grant, TokenSet
+from .tokens import Claim, EndReason, Grant, TokenSet
 from .verdict import Busy, Misconfigured, NotSent, Refused, Rotated, Unknown, Verdict
 from .waiting import AnswerTimes
 
@@ -139,9 +140,12 @@ class Redeemer:
     ) -> Sighting | None:
         grant = seen.grant
         if isinstance(verdict, Rotated):
+            if is_another_user(grant.tokens.id_token, verdict.answer.id_token):
+                self._end(grant, claim, "other_subject", "the ID token names another user")
+                return None
             return self._keep(seen, claim, posted_at, verdict)
         if isinstance(verdict, Refused):
-            self._refused(grant, claim, verdict)
+            self._end(grant, claim, "refused", verdict.error)
             return None
         how = self._how_to_release(grant, verdict)
         self._write_down(lambda: self._store.release(claim, how))
@@ -170,16 +174,17 @@ class Redeemer:
             case _:
                 return Release()
 
-    def _refused(self, grant: Grant, claim: Claim, verdict: Refused) -> None:
+    def _end(self, grant: Grant, claim: Claim, reason: EndReason, error: str) -> None:
         """Believe a refusal only as the newest claim's holder, and only of the stored token set.
 
         A late winner may have saved a newer token set while this refusal of the old one was on its
         way; `GrantStore.end` looks at both in the statement itself. A false death is the most
-        expensive error there is.
+        expensive error there is. Tokens of another user are treated alike and never saved: between a
+        save and an end, another request would be given them.
         """
-        if self._write_down(lambda: self._store.end(grant.id, "refused", claim=claim)):
-            logger.warning("grant %s ended: %s refused it (%s)", grant.id, grant.provider, verdict.error)
-            self._observer.notify("grant_ended", grant, {"reason": "refused", "error": verdict.error})
+        if self._write_down(lambda: self._store.end(grant.id, reason, claim=claim)):
+            logger.warning("grant %s at %s ended: %s (%s)", grant.id, grant.provider, reason, error)
+            self._observer.notify("grant_ended", grant, {"reason": reason, "error": error})
         else:
             self._write_down(lambda: self._store.release(claim, Release()))
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NoReturn
 
-EndReason = Literal["signed_out", "replaced", "refused", "abandoned"]
+EndReason = Literal["signed_out", "replaced", "refused", "abandoned", "other_subject"]
 
 
 def _bytes(value: str) -> bytes:

@@ -7,7 +7,7 @@ import logging
 import re
 from urllib.parse import quote, urlsplit
 
-from flask import Request, request, url_for
+from flask import Request, current_app, request, url_for
 
 from .state import State
 
@@ -67,6 +67,7 @@ def callback_url(state: State, provider: str) -> str:
     if base_url is not None:
         return base_url + callback_path(provider)
     _warn_of_missing_proxy_fix(state)
+    _warn_of_untrusted_hosts(state)
     return url_for("tokenrotate.callback", provider=provider, _external=True)
 
 
@@ -83,3 +84,32 @@ def _warn_of_missing_proxy_fix(state: State) -> None:
         "or set TOKENROTATE_BASE_URL to the public origin.",
         request.scheme,
     )
+
+
+def _warn_of_untrusted_hosts(state: State) -> None:
+    """Say once that a visitor's Host header decides the redirect_uri, as long as nothing limits it."""
+    trusted = current_app.config["TRUSTED_HOSTS"] is not None
+    if trusted or current_app.debug or is_loopback(request) or "hosts" in state.warned:
+        return
+    state.warned.add("hosts")
+    logger.warning(
+        "The redirect_uri is built from the Host header, which any client can choose. Set "
+        "TOKENROTATE_BASE_URL to the public origin, or list the application's hosts in TRUSTED_HOSTS."
+    )
+
+
+def is_cross_site(state: State) -> bool:
+    """Return whether a page of another origin sent this request.
+
+    ``Sec-Fetch-Site`` decides where the browser sends it (over https and to loopback hosts), else
+    ``Origin``, by its host and port: the scheme may differ behind a proxy that ends TLS. A request
+    with neither header is let through: browsers put ``Origin`` on every cross-site POST (Fetch
+    standard, section 3.2), so it comes from a program, which has no user's cookies to abuse.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return False
+    return origin != state.settings.base_url and origin.partition("://")[2] != request.host

@@ -30,7 +30,7 @@ PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'
 TITLES = {
     401: "Sign-in required",
     400: "Sign-in failed",
-    403: "Permission missing",
+    403: "Not allowed",
     500: "Server misconfigured",
     502: "Provider misconfigured",
     503: "Try again later",

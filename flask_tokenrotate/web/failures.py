@@ -58,6 +58,18 @@ def other_issuer(provider: str) -> SignInFailed:
     )
 
 
+def malformed(provider: str, part: str) -> SignInFailed:
+    """Return the error for an address whose ``part`` no provider sends.
+
+    A parameter must not be there more than once (RFC 6749 section 3.1).
+    """
+    return SignInFailed(
+        provider,
+        "malformed",
+        f"The {part} of this address is too long, there more than once, or not encoded. Sign in again.",
+    )
+
+
 def denied_or_broken(provider: str, error: str | None) -> TokenRotateError:
     """Return the error for a callback without a code (RFC 6749 section 4.1.2.1).
 

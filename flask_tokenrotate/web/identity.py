@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SignInFailed
+from ..rotation.id_token import read_claims
 from ..rotation.tokens import Attempt, Secret, TokenAnswer
 from .state import State
 
@@ -40,11 +39,10 @@ def who_signed_in(
 
 
 def _id_token_claims(profile: Provider, id_token: Secret, nonce: Secret) -> Mapping[str, Any]:
-    """Check an ID token's claims (OpenID Connect Core section 3.1.3.7) and return them.
-
-    Its signature need not be checked (point 6 there): it came from the token endpoint itself, over TLS.
-    """
-    claims = _payload(profile, id_token)
+    """Check an ID token's claims (OpenID Connect Core section 3.1.3.7) and return them."""
+    claims = read_claims(id_token)
+    if claims is None:
+        raise _mismatch(profile, "its ID token cannot be read")
     audience = claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
     expires_at = claims.get("exp")
@@ -57,17 +55,6 @@ def _id_token_claims(profile: Provider, id_token: Secret, nonce: Secret) -> Mapp
     if not isinstance(claims.get("nonce"), str) or Secret(claims["nonce"]) != nonce:
         raise _mismatch(profile, "its ID token belongs to another sign-in")
     return {name: value for name, value in claims.items() if name != "nonce"}
-
-
-def _payload(profile: Provider, id_token: Secret) -> dict[str, Any]:
-    try:
-        payload = id_token.reveal().split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (ValueError, IndexError, RecursionError):
-        claims = None
-    if not isinstance(claims, dict):
-        raise _mismatch(profile, "its ID token cannot be read")
-    return claims
 
 
 def _mismatch(profile: Provider, what: str) -> SignInFailed:

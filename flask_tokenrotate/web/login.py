@@ -7,6 +7,7 @@ is used once. Two tabs are two attempts of one browser, so both work.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -14,13 +15,19 @@ from urllib.parse import urlencode, urlsplit
 from flask import Blueprint, redirect, request, session, url_for
 from werkzeug.wrappers import Response
 
-from ..errors import ProviderMisconfigured, ProviderUnavailable, SignInFailed, UnknownProvider
+from ..errors import (
+    CrossSiteRequest,
+    ProviderMisconfigured,
+    ProviderUnavailable,
+    SignInFailed,
+    UnknownProvider,
+)
 from ..rotation.tokens import Attempt, Secret, parse_scopes
 from ..rotation.verdict import Misconfigured, Refused, Rotated, Verdict
 from . import session as sessions
-from .addresses import callback_url, is_loopback, safe_next
+from .addresses import callback_url, is_cross_site, is_loopback, safe_next
 from .answers import private, wants_html
-from .failures import denied_or_broken, mismatch, other_issuer
+from .failures import denied_or_broken, malformed, mismatch, other_issuer
 from .identity import who_signed_in
 from .request import declared_scopes
 from .sign_in import kept_if_abandoned, sign_in, sign_out
@@ -30,6 +37,10 @@ blueprint = Blueprint("tokenrotate", __name__, template_folder="templates")
 
 _COOKIE = "tokenrotate"
 _HOP = "hop"
+_BROWSER_ID = re.compile(r"[A-Za-z0-9_-]{43}\Z")
+
+_LONGEST = {"state": 64, "code": 4096, "iss": 2048, "error": 256}
+"""Characters of each callback parameter: a state is ours, a code may be a whole JWT."""
 
 
 def _cookie_name(oauth_state: Secret) -> str:
@@ -37,13 +48,26 @@ def _cookie_name(oauth_state: Secret) -> str:
 
     The ``__Host-`` prefix keeps other hosts of the domain from planting the cookie; it wants TLS.
     """
-    name = f"{_COOKIE}-{hashlib.sha256(oauth_state.reveal().encode()).hexdigest()[:12]}"
+    name = f"{_COOKIE}-{oauth_state.fingerprint()}"
     return f"__Host-{name}" if request.is_secure else name
+
+
+def _browser_id(oauth_state: Secret) -> Secret | None:
+    """Return the attempt's cookie if it can be one of ours; anything else planted there is no cookie."""
+    cookie = request.cookies.get(_cookie_name(oauth_state), "")
+    return Secret(cookie) if _BROWSER_ID.match(cookie) else None
 
 
 def _host_mark() -> str:
     """A few characters of the state that tell the callback at which host the attempt began."""
     return hashlib.sha256(request.host.encode()).hexdigest()[:8]
+
+
+@blueprint.before_request
+def refuse_raw_bytes() -> None:
+    """Refuse a query that is not percent-encoded: Werkzeug raises UnicodeDecodeError when it is read."""
+    if not request.query_string.isascii():
+        raise malformed((request.view_args or {})["provider"], "query")
 
 
 @blueprint.get("/<provider>/login")
@@ -112,19 +136,19 @@ def callback(provider: str) -> Response:
     """Take the provider's answer, exchange the code, and sign the session in with a new grant."""
     state = current_state()
     profile = state.provider(provider)
-    oauth_state = Secret(request.args.get("state", ""))
-    browser = request.cookies.get(_cookie_name(oauth_state))
-    attempt = state.attempts.take(oauth_state, None if browser is None else Secret(browser))
+    answer = _callback_parameters(provider)
+    oauth_state = Secret(answer.get("state", ""))
+    attempt = state.attempts.take(oauth_state, _browser_id(oauth_state))
     if isinstance(attempt, str):
         raise mismatch(provider, attempt, begun_here=oauth_state.reveal().endswith("." + _host_mark()))
-    issuer = request.args.get("iss")
+    issuer = answer.get("iss")
     if attempt.provider != provider or (issuer is None and profile.checks_iss):
         raise other_issuer(provider)
     if issuer is not None and profile.issuer is not None and issuer != profile.issuer:
         raise other_issuer(provider)
-    code = request.args.get("code")
+    code = answer.get("code")
     if not code:
-        raise denied_or_broken(provider, request.args.get("error"))
+        raise denied_or_broken(provider, answer.get("error"))
     verdict = state.endpoint.exchange(
         provider,
         Secret(code),
@@ -142,6 +166,18 @@ def callback(provider: str) -> Response:
     return private(response)
 
 
+def _callback_parameters(provider: str) -> dict[str, str]:
+    """Return the parameters of the provider's answer; refuse, before any work, what none can be."""
+    found = {}
+    for name, longest in _LONGEST.items():
+        values = request.args.getlist(name)
+        if len(values) > 1 or any(len(value) > longest for value in values):
+            raise malformed(provider, f"parameter {name!r}")
+        if values:
+            found[name] = values[0]
+    return found
+
+
 def _exchange_error(provider: str, verdict: Verdict) -> Exception:
     if isinstance(verdict, Misconfigured):
         return ProviderMisconfigured(provider, verdict.error)
@@ -157,7 +193,11 @@ def _exchange_error(provider: str, verdict: Verdict) -> Exception:
 @blueprint.post("/<provider>/logout")
 def logout(provider: str) -> Response:
     """Sign the session out of ``provider``: the row first, then the provider, which may be down."""
-    sign_out(current_state(), provider)
+    state = current_state()
+    # Not left to SameSite: the application chooses its session cookie, and may have set None.
+    if is_cross_site(state):
+        raise CrossSiteRequest
+    sign_out(state, provider)
     if not wants_html():
         return private(Response(status=204))
     return private(redirect(safe_next(request.values.get("next")), code=303))

@@ -7,7 +7,7 @@ Signal              Keywords
 ==================  ============================================================================
 `signed_in`         grant_id, provider, user_id, subject, claims (what the provider says of the user)
 `token_rotated`     grant_id, provider, user_id, token_version
-`grant_ended`       grant_id, provider, user_id, reason ("signed_out", "refused"), error
+`grant_ended`       grant_id, provider, user_id, reason ("signed_out", "refused", …), error
 `rotation_failed`   grant_id, provider, user_id, failure, retry_after (seconds or None)
 `scopes_changed`    grant_id, provider, user_id, before, now (sorted lists)
 ==================  ============================================================================

@@ -36,7 +36,7 @@ def main(folder: Path) -> int:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()} - {""}
     others = ("Flask_TokenRotate.egg-info", "LICENSE", "PKG-INFO", "README.md", "CHANGELOG.md",
-              "pyproject.toml", "setup.cfg", "MANIFEST.in")  # fmt: skip
+              "SECURITY.md", "pyproject.toml", "setup.cfg", "MANIFEST.in")  # fmt: skip
     wrong += check(names - {"flask_tokenrotate"}, sdist, others=others)
     print("\n".join(wrong) or f"{wheel.name} and {sdist.name} contain what they should")
     return 1 if wrong else 0
