@@ -29,14 +29,15 @@ from .storage.attempts import SqlAttemptStore
 from .storage.engine import Database
 from .storage.grants import SqlGrantStore
 from .storage.sealing import sealer_from
+from .storage.sessions import SqlSessionStore
 from .storage.tables import create_tables
 from .web import request as web_request
 from .web.answers import register_answers
 from .web.cli import tokenrotate as commands
 from .web.current_token import CurrentToken, token_of_grant
 from .web.login import blueprint
-from .web.session import set_up_sessions
-from .web.sign_in import add_grant, sign_in, sign_out
+from .web.sessions import set_up_sessions
+from .web.sign_in import add_grant, sign_in, sign_out, sign_out_everywhere
 from .web.signals import SignalObserver
 from .web.state import Identify, State, current_state
 
@@ -71,8 +72,8 @@ class TokenRotate:
             raise Misconfigured(f"TokenRotate is set up for the application {app.name!r} already.")
         settings = Settings.from_config(app.config)
         install_redaction()
-        app.extensions[EXTENSION] = self._state(app, settings, engine or self._engine)
-        set_up_sessions(app, allow_cookie_sessions=settings.allow_cookie_sessions)
+        state = app.extensions[EXTENSION] = self._state(app, settings, engine or self._engine)
+        set_up_sessions(app, state.sessions, allow_cookie_sessions=settings.allow_cookie_sessions)
         app.before_request(web_request.load_grants)
         app.after_request(web_request.rotate_after_response)
         app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
@@ -170,6 +171,15 @@ class TokenRotate:
         """End a grant by its id, in whichever session it is; otherwise as `sign_out`."""
         return current_state().rotator.sign_out(grant_id)
 
+    def sign_out_everywhere(self, user_id: str) -> int:
+        """End all grants of the user, and the sessions that the extension keeps; return how many grants.
+
+        All in one transaction, by the user ids of `identify`; then the tokens are revoked at the
+        providers, which may be down. Sessions that Flask-Session keeps live on, without a usable grant.
+        Other processes may use a token for up to ``TOKENROTATE_CACHE_SECONDS`` more.
+        """
+        return sign_out_everywhere(current_state(), user_id)
+
     def _state(self, app: Flask, settings: Settings, engine: Any) -> State:
         profiles = _Profiles(self._registered, settings)
         clock = SystemClock()
@@ -178,6 +188,8 @@ class TokenRotate:
             settings.encryption_keys, app.secret_key, app.config.get("SECRET_KEY_FALLBACKS") or ()
         )
         grants = SqlGrantStore(database, sealer)
+        attempts = SqlAttemptStore(database, sealer)
+        sessions = SqlSessionStore(database)
         endpoint = OAuthEndpoint(profiles.get, clock, connect_seconds=settings.connect_seconds)
         rotator = Rotator(
             grants,
@@ -192,7 +204,8 @@ class TokenRotate:
         return State(
             settings=settings,
             grants=grants,
-            attempts=SqlAttemptStore(database, sealer),
+            attempts=attempts,
+            sessions=sessions,
             endpoint=endpoint,
             authorization_url=_authorization_url,
             api=_sessions_by_process(),
@@ -201,6 +214,7 @@ class TokenRotate:
             provider=profiles.get,
             provider_names=profiles.names,
             create_tables=lambda: create_tables(database.engine()),
+            prune=(sessions.prune, attempts.prune),
             identify=lambda: self._identify,
         )
 

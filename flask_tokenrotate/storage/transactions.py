@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -77,7 +78,11 @@ class Transactions:
         return Patience(self._database.engine())
 
     def read(self, statement: Select[Any]) -> Row[Any] | None:
-        """Return the first row of ``statement``, read in a transaction of its own.
+        """Return the first row of ``statement``; otherwise as `read_all`."""
+        return next(iter(self.read_all(statement)), None)
+
+    def read_all(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+        """Return the rows of ``statement``, read in a transaction of its own.
 
         A broken connection is replaced once, a lost race is repeated. Raises `StoreUnavailable` and
         `TablesMissing`.
@@ -88,7 +93,7 @@ class Transactions:
         while True:
             try:
                 with engine.connect() as connection:
-                    return connection.execute(statement).first()
+                    return connection.execute(statement).all()
             except SQLAlchemyError as error:
                 failure = classify(error) if isinstance(error, DBAPIError) else Failure.REFUSED
                 if failure is Failure.LOST:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..providers.endpoint import OAuthEndpoint
     from ..providers.profile import Provider
     from ..providers.resource import ProtectedSession
+    from ..storage.sessions import SqlSessionStore
 
 
 class AuthorizationUrl(Protocol):
@@ -43,13 +44,14 @@ class State:
     """The wired parts of one application. Made by `TokenRotate.init_app`, read by everything in `web`.
 
     ``provider`` returns a profile by name or raises `UnknownProvider`; ``provider_names`` lists the
-    registered ones. ``api`` returns the session for calls with an access token. ``identify`` maps
-    (provider, claims) to the application's own user id.
+    registered ones. ``api`` returns the session for calls with an access token. ``prune`` deletes what
+    has expired, table by table. ``identify`` maps (provider, claims) to the application's own user id.
     """
 
     settings: Settings
     grants: GrantStore
     attempts: AttemptStore
+    sessions: SqlSessionStore
     endpoint: OAuthEndpoint
     authorization_url: AuthorizationUrl
     api: Callable[[], ProtectedSession]
@@ -58,6 +60,7 @@ class State:
     provider: Callable[[str], Provider]
     provider_names: Callable[[], tuple[str, ...]]
     create_tables: Callable[[], None]
+    prune: tuple[Callable[[], None], ...]
     identify: Callable[[], Identify | None]
     warned: set[str] = field(default_factory=set)
 
