@@ -96,8 +96,7 @@ class ServerSessionInterface(SessionInterface):
                 return Cookie.SEND
             patience.spend()
             stored = self._store.load(Secret(session.sid))
-        _log_dropped()
-        return Cookie.LEAVE
+        return _dropped()
 
     def _move(self, app: Flask, session: ServerSession, changes: Changes) -> Cookie:
         """Store the session under its new id, then end the row of the former one.
@@ -111,9 +110,11 @@ class ServerSessionInterface(SessionInterface):
         while True:
             fields = changes.onto({} if stored is None else unpack(stored.data))
             if version is not None:
+                if stored is None and not fields:
+                    self._store.end(Secret(session.sid), seen_version=version)
+                    return _dropped()
                 if not self._replace(app, session.sid, fields, version):
-                    _log_dropped()
-                    return Cookie.LEAVE
+                    return _dropped()
                 version += 1
             elif fields:
                 self._insert(app, session.sid, fields)
@@ -191,8 +192,9 @@ def _about(app: Flask, fields: Fields) -> dict[str, Any]:
     return {"user_id": user_of(values_of(fields)), "seconds": app.permanent_session_lifetime.total_seconds()}
 
 
-def _log_dropped() -> None:
+def _dropped() -> Cookie:
     logger.info("a session was ended while a request used it; what that request changed in it is dropped")
+    return Cookie.LEAVE
 
 
 def _become(response: Response, other: BaseResponse) -> None:
