@@ -249,5 +249,5 @@ class NotStorableInSession(TokenRotateError):
         self.key = key
         super().__init__(
             f"session[{key!r}] cannot be stored ({kind}). A session takes JSON under keys that are strings: "
-            "strings, finite numbers, True, False, None, lists and dicts of these."
+            "strings, numbers, True, False, None, lists and dicts of these."
         )
