@@ -208,3 +208,19 @@ def test_an_insert_whose_answer_is_lost(
     store.insert(Secret("new"), b"{}", user_id=None, seconds=60)
     assert read(store, Secret("new")) == (b"{}", 0)
     assert len(tries) == (1 if outcome is Outcome.UNKNOWN else 2)
+
+
+def test_end_everywhere_looks_again(store: SqlSessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that its statement could not see, because it was committed right after it began, ends too."""
+    write = Transactions.write
+    moved = Secret("moved")
+
+    def commits_right_after(self: Transactions, *statements: object) -> Outcome:
+        monkeypatch.setattr(Transactions, "write", write)
+        outcome = write(self, *statements)  # type: ignore[arg-type]
+        store.insert(moved, b"{}", user_id="alice", seconds=3600)
+        return outcome
+
+    monkeypatch.setattr(Transactions, "write", commits_right_after)
+    store.end_everywhere("alice")
+    assert read(store, moved) is None

@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from cachelib import SimpleCache
 from flask import Flask, flash, get_flashed_messages, jsonify, session
 from flask.testing import FlaskClient
+from flask_session import Session
 from markupsafe import Markup
 from sqlalchemy import event, text
 
@@ -380,6 +382,24 @@ class TestSignOutEverywhere:
         sign_in(client)
         assert client.post("/everywhere").json == {"ended": 1}
         assert contents(client) == {}
+
+    def test_sessions_of_flask_session_live_on_without_a_grant(
+        self, make_app: MakeApp, login_as: LoginAs
+    ) -> None:
+        """Sessions that are kept elsewhere cannot be ended from here; no token is given to them."""
+
+        def use_flask_session(app: Flask) -> None:
+            app.config.update(SESSION_TYPE="cachelib", SESSION_CACHELIB=SimpleCache())
+            Session(app)
+
+        app, rotate = make_app(before=use_flask_session)
+        Views(app)
+        client = app.test_client()
+        login_as(client)
+        with app.app_context():
+            assert rotate.sign_out_everywhere("alice") == 1
+        assert client.get("/me").json["reason"] == "signed_out"
+        assert "_tokenrotate_grants" in contents(client)
 
     def test_a_provider_that_is_down_changes_nothing(
         self, make_app: MakeApp, login_as: LoginAs, fake_provider: FakeProvider
