@@ -12,6 +12,7 @@ Class                                Status  What to do
 `TryLater` and its three branches    503     try again after `retry_after` seconds
 `InvalidTokenResponse`               400     the token response given to `adopt` cannot be used
 `GrantUnreadable`                    500     an operator must look: no key opens the stored tokens
+`NotStorableInSession`               500     store a JSON value under the session key that is named
 ===================================  ======  ====================================================
 
 No message, attribute or ``repr`` of these ever carries a token, code, state, secret or key.
@@ -262,4 +263,17 @@ class GrantUnreadable(TokenRotateError):
         super().__init__(
             f"The token set of grant {grant_id} was sealed with key {sealed_with} and does not open "
             f"(configured keys: {keys}): {cause}."
+        )
+
+
+class NotStorableInSession(TokenRotateError):
+    """A session holds something that is not JSON; ``key`` says under which key, never what."""
+
+    code = "not_storable_in_session"
+
+    def __init__(self, key: object, kind: str) -> None:
+        self.key = key
+        super().__init__(
+            f"session[{key!r}] cannot be stored ({kind}). A session takes JSON under keys that are strings: "
+            "strings, numbers, True, False, None, lists and dicts of these."
         )

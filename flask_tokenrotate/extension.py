@@ -30,6 +30,7 @@ from .storage.engine import Database
 from .storage.grants import SqlGrantStore
 from .storage.reseal import reseal
 from .storage.sealing import sealer_from
+from .storage.sessions import SqlSessionStore
 from .storage.survey import survey
 from .storage.tables import create_tables
 from .web import request as web_request
@@ -37,8 +38,8 @@ from .web.answers import register_answers
 from .web.cli import tokenrotate as commands
 from .web.current_token import CurrentToken, token_of_grant
 from .web.login import blueprint
-from .web.session import set_up_sessions
-from .web.sign_in import add_grant, check_user_id, sign_in, sign_out
+from .web.sessions import set_up_sessions
+from .web.sign_in import add_grant, check_user_id, sign_in, sign_out, sign_out_everywhere
 from .web.signals import SignalObserver
 from .web.state import Identify, State, current_state
 
@@ -73,8 +74,8 @@ class TokenRotate:
             raise Misconfigured(f"TokenRotate is set up for the application {app.name!r} already.")
         settings = Settings.from_config(app.config)
         install_redaction()
-        app.extensions[EXTENSION] = self._state(app, settings, engine or self._engine)
-        set_up_sessions(app, allow_cookie_sessions=settings.allow_cookie_sessions)
+        state = app.extensions[EXTENSION] = self._state(app, settings, engine or self._engine)
+        set_up_sessions(app, state.sessions, allow_cookie_sessions=settings.allow_cookie_sessions)
         app.before_request(web_request.load_grants)
         app.after_request(web_request.rotate_after_response)
         app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
@@ -175,6 +176,15 @@ class TokenRotate:
         web_request.forget_request()
         return ended
 
+    def sign_out_everywhere(self, user_id: str) -> int:
+        """End all grants of the user, and the sessions that the extension keeps; return how many grants.
+
+        All in one transaction, by the user ids of `identify`; then the tokens are revoked at the
+        providers, which may be down. Sessions that Flask-Session keeps live on, without a usable grant.
+        Other processes may use a token for up to ``TOKENROTATE_CACHE_SECONDS`` more.
+        """
+        return sign_out_everywhere(current_state(), user_id)
+
     def _state(self, app: Flask, settings: Settings, engine: Any) -> State:
         profiles = _Profiles(self._registered, settings)
         clock = SystemClock()
@@ -183,6 +193,8 @@ class TokenRotate:
             settings.encryption_keys, app.secret_key, app.config.get("SECRET_KEY_FALLBACKS") or ()
         )
         grants = SqlGrantStore(database, sealer)
+        attempts = SqlAttemptStore(database, sealer)
+        sessions = SqlSessionStore(database)
         endpoint = OAuthEndpoint(profiles.get, clock, connect_seconds=settings.connect_seconds)
         rotator = Rotator(
             grants,
@@ -197,7 +209,8 @@ class TokenRotate:
         return State(
             settings=settings,
             grants=grants,
-            attempts=SqlAttemptStore(database, sealer),
+            attempts=attempts,
+            sessions=sessions,
             endpoint=endpoint,
             authorization_url=_authorization_url,
             api=_sessions_by_process(),
@@ -208,6 +221,7 @@ class TokenRotate:
             create_tables=lambda: create_tables(database.engine()),
             survey=lambda sample: survey(database, sealer, sample=sample),
             reseal=lambda: reseal(database, sealer),
+            prune=(sessions.prune, attempts.prune),
             identify=lambda: self._identify,
         )
 

@@ -26,6 +26,7 @@ EXAMPLES: list[TokenRotateError] = [
     errors.UnknownProvider("x", ("a", "b")),
     errors.InvalidTokenResponse("x"),
     errors.GrantUnreadable("grant", "aa", ("aa", "bb")),
+    errors.NotStorableInSession("cart", "a set"),
 ]
 
 

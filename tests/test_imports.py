@@ -25,7 +25,7 @@ ALLOWED = {
         "errors", "rotation", "web", "requests", "oauthlib", "werkzeug", "jinja2", "pytest", "click",
     },
     "web": {
-        "errors", "config", "rotation", "flask", "flask_session", "cachelib", "blinker", "click", "requests",
+        "errors", "config", "rotation", "flask", "msgspec", "blinker", "click", "requests",
         "werkzeug", "storage", "testing",
     },
     "extension": {"errors", "config", "clock", "rotation", "storage", "providers", "web", "flask"},

@@ -42,6 +42,10 @@ def jobs(grant_id: str) -> Response:
     return rotate.token(grant_id).post("https://api.spotify.com/v1/me", json={})
 
 
+def block(user_id: str) -> int:
+    return rotate.sign_out_everywhere(user_id)
+
+
 def user_of(provider: str, claims: object) -> str | None:
     return None
 

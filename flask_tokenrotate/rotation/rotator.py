@@ -152,6 +152,11 @@ class Rotator:
         Called again, it revokes again: the call before may have been cut off in between.
         """
         ended = self._store.end(grant_id, "signed_out")
+        self.revoke_signed_out(grant_id, ended=ended)
+        return ended
+
+    def revoke_signed_out(self, grant_id: str, *, ended: bool) -> None:
+        """Forget the grant, which its user ended, and revoke its tokens; ``ended``: tell the observer."""
         self.forget(grant_id)
         self._redeemer.save_what_is_unsaved()
         try:
@@ -159,13 +164,12 @@ class Rotator:
             grant = self._store.load(grant_id)
         except GrantUnreadable:
             logger.exception("grant %s is signed out, but its tokens cannot be revoked", grant_id)
-            return ended
+            return
         if grant is None or grant.end_reason != "signed_out":
-            return ended
+            return
         if ended:
             self._observer.notify("grant_ended", grant, {"reason": "signed_out"})
         self._redeemer.revoke(grant, grant.tokens)
-        return ended
 
     def rotate_ahead(self, grant_id: str, *, min_ttl: float | None = None) -> None:
         """Rotate a token that is still fresh, if nobody else does. Never raises our own errors.

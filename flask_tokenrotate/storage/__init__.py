@@ -4,6 +4,7 @@ from .attempts import SqlAttemptStore
 from .engine import Database
 from .grants import SqlGrantStore
 from .sealing import Sealer, new_key, sealer_from
+from .sessions import SqlSessionStore
 from .tables import create_tables
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Sealer",
     "SqlAttemptStore",
     "SqlGrantStore",
+    "SqlSessionStore",
     "create_tables",
     "new_key",
     "sealer_from",

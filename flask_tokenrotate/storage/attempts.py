@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 from contextlib import suppress
@@ -14,6 +13,7 @@ from ..errors import StoreUnavailable
 from ..rotation.ports import AttemptMiss
 from ..rotation.tokens import Attempt, Secret
 from .engine import Database
+from .rows import hashed
 from .schema import attempts, db_now
 from .sealing import Binding, DoesNotOpen, Sealer
 from .transactions import Outcome, Transactions
@@ -33,10 +33,10 @@ class SqlAttemptStore:
 
     def begin(self, state: Secret, browser: Secret, attempt: Attempt, *, seconds: float) -> None:
         """Insert the attempt, then prune those that expired an hour ago."""
-        state_hash = _hashed(state)
+        state_hash = hashed(state)
         statement = insert(attempts).values(
             state_hash=state_hash,
-            browser_hash=_hashed(browser),
+            browser_hash=hashed(browser),
             sealed=self._sealer.seal(_written_out(attempt), _binding(state_hash)),
             expires_at=db_now() + seconds,
         )
@@ -48,14 +48,16 @@ class SqlAttemptStore:
         # A transaction of its own: the range that it locks on MariaDB would make concurrent inserts
         # deadlock. What is not pruned now, because others are at it, the next one prunes.
         with suppress(StoreUnavailable):
-            self._transactions.write(
-                delete(attempts).where(_row.expires_at < db_now() - KEEP_EXPIRED_SECONDS)
-            )
+            self.prune()
+
+    def prune(self) -> None:
+        """Delete the attempts that expired an hour ago."""
+        self._transactions.write(delete(attempts).where(_row.expires_at < db_now() - KEEP_EXPIRED_SECONDS))
 
     def take(self, state: Secret, browser: Secret | None) -> Attempt | AttemptMiss:
         """Mark the attempt as used by compare-and-set, with this call's own random id."""
-        state_hash = _hashed(state)
-        browser_hash = None if browser is None else _hashed(browser)
+        state_hash = hashed(state)
+        browser_hash = None if browser is None else hashed(browser)
         row = self._read(state_hash)
         miss = _miss(row, browser_hash)
         if row is None or miss is not None:
@@ -104,11 +106,6 @@ def _miss(row: Row[Any] | None, browser_hash: str | None) -> AttemptMiss | None:
     if browser_hash is None:
         return "no_cookie"
     return None if row.browser_hash == browser_hash else "other_browser"
-
-
-def _hashed(secret: Secret) -> str:
-    # A callback's parameters may hold anything, lone surrogates among it.
-    return hashlib.sha256(secret.reveal().encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _binding(state_hash: str) -> Binding:

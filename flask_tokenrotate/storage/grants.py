@@ -11,13 +11,13 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Insert, Row, Update, case, insert, null, select, update
+from sqlalchemy import ColumnElement, Insert, Row, Update, case, insert, null, select, update
 
 from ..errors import GrantUnreadable
 from ..rotation.ports import Release, SaveOutcome
 from ..rotation.tokens import Claim, EndReason, Grant, NewGrant, TokenSet
 from .engine import Database
-from .rows import binding, check_storable, grant_from_row, is_storable, sealed_tokens
+from .rows import binding, check_storable, exactly, grant_from_row, is_storable, sealed_tokens
 from .schema import NAME_LENGTH, db_now, grants
 from .sealing import DoesNotOpen, Sealer
 from .transactions import Outcome, Transactions
@@ -71,7 +71,7 @@ class SqlGrantStore:
         """Read the id of the user's newest grant that has not ended."""
         if not (is_storable(user_id) and is_storable(provider)):
             return None
-        mine = _exactly(_row.user_id, user_id) & _exactly(_row.provider, provider) & _row.ended_at.is_(None)
+        mine = living_of(user_id) & exactly(_row.provider, provider)
         newest_first = select(_row.id).where(mine).order_by(_row.created_at.desc(), _row.id.desc())
         row = self._transactions.read(newest_first.limit(1))
         return None if row is None else row.id
@@ -248,19 +248,16 @@ class SqlGrantStore:
         )
 
 
-def _exactly(column: Column[str], value: str) -> ColumnElement[bool]:
-    """Compare with trailing spaces counted.
-
-    On MariaDB and MySQL ``"ada " = "ada"`` is true, even in a binary collation, and one user would be
-    given the other's grant. The first half is for the index.
-    """
-    return (column == value) & (column.concat(".") == value + ".")
+def living_of(user_id: str) -> ColumnElement[bool]:
+    """Return the condition that a grant is the user's and has not ended."""
+    return exactly(_row.user_id, user_id) & _row.ended_at.is_(None)
 
 
-def _end(grant_id: str, reason: EndReason) -> Update:
+def ending(reason: EndReason) -> Update:
+    """Return the statement that ends the grants that the caller picks, where they have not ended."""
     return (
         update(grants)
-        .where(_row.id == grant_id, _row.ended_at.is_(None))
+        .where(_row.ended_at.is_(None))
         .values(
             version=_row.version + 1,
             ended_at=db_now(),
@@ -268,3 +265,7 @@ def _end(grant_id: str, reason: EndReason) -> Update:
             **dict.fromkeys(column.name for column in _CLAIM_COLUMNS),
         )
     )
+
+
+def _end(grant_id: str, reason: EndReason) -> Update:
+    return ending(reason).where(_row.id == grant_id)

@@ -6,10 +6,11 @@ them are one sealed JSON object.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Column, ColumnElement, Row
 
 from ..errors import InvalidTokenResponse
 from ..rotation.tokens import Claim, Grant, NewGrant, Secret, StandingClaim, TokenSet
@@ -86,6 +87,21 @@ def is_storable(name: str) -> bool:
     """Return whether every engine stores ``name`` exactly as it is."""
     unicode = not any("\ud800" <= character <= "\udfff" for character in name)
     return len(name) <= NAME_LENGTH and "\x00" not in name and unicode
+
+
+def hashed(secret: Secret) -> str:
+    """Return the key under which a row is found by a secret that the row must not tell."""
+    # What a browser sends may hold anything, lone surrogates among it.
+    return hashlib.sha256(secret.reveal().encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def exactly(column: Column[str], value: str) -> ColumnElement[bool]:
+    """Compare with trailing spaces counted.
+
+    On MariaDB and MySQL ``"ada " = "ada"`` is true, even in a binary collation, and one user would be
+    given the other's grant. The first half is for the index.
+    """
+    return (column == value) & (column.concat(".") == value + ".")
 
 
 def _standing(row: Row[Any]) -> StandingClaim | None:

@@ -1,4 +1,4 @@
-"""The two tables, and the database's own clock.
+"""The tables, and the database's own clock.
 
 Times are epoch seconds in double precision, taken by `db_now` inside the statements: hosts need no
 common clock. There is no index on a column that the protocol writes; on PostgreSQL the updates of a
@@ -71,6 +71,19 @@ attempts = Table(
     Column("expires_at", Double, nullable=False, index=True),
     Column("used_at", Double),
     Column("used_by", _text(32)),
+    **_OPTIONS,
+)
+
+sessions = Table(
+    "tokenrotate_sessions",
+    metadata,
+    Column("id_hash", _text(64), primary_key=True),
+    # With a length, or MariaDB and MySQL make a column of it that ends at 64 KiB.
+    Column("data", LargeBinary(2**24 - 1), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("user_id", _text(NAME_LENGTH), index=True),
+    Column("expires_at", Double, nullable=False, index=True),
+    Column("ended_at", Double),
     **_OPTIONS,
 )
 

@@ -68,7 +68,7 @@ def login_as(fake_provider: FakeProvider) -> LoginAs:
             state.provider(name)  # an unknown name is told here, with the registered ones
             grant = state.grants.add(NewGrant(provider=name, answer=answer, subject=user, user_id=user))
         with client.session_transaction() as session:
-            attach(session, name, grant.id)
+            attach(session, name, grant.id, grant.user_id)
         return grant
 
     return login_as

@@ -31,6 +31,18 @@ def create_tables() -> None:
     click.echo("The tables of Flask-TokenRotate exist.")
 
 
+@tokenrotate.command("sweep")
+@with_appcontext
+def sweep() -> None:
+    """Delete expired sessions and sign-in attempts; meant for cron, once a day."""
+    try:
+        for prune in current_state().prune:
+            prune()
+    except TokenRotateError as error:
+        raise _Failure(error) from error
+    click.echo("Expired sessions and sign-in attempts are deleted.")
+
+
 @tokenrotate.command("new-key", with_appcontext=False)
 def new_key() -> None:
     """Print a new key for TOKENROTATE_ENCRYPTION_KEYS."""

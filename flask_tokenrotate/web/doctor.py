@@ -16,6 +16,7 @@ from flask.sessions import SecureCookieSessionInterface
 
 from ..errors import TokenRotateError
 from .addresses import callback_url
+from .sessions import ServerSessionInterface
 from .state import State
 
 logger = logging.getLogger("flask_tokenrotate")
@@ -166,6 +167,7 @@ def _providers(app: Flask, state: State) -> Iterator[Finding]:
 
 
 def _sessions(app: Flask, state: State) -> Iterator[Finding]:
+    merges_writes = isinstance(app.session_interface, ServerSessionInterface)
     if isinstance(app.session_interface, SecureCookieSessionInterface):
         yield Finding(
             level="warn" if state.settings.allow_cookie_sessions else "fail",
@@ -173,7 +175,7 @@ def _sessions(app: Flask, state: State) -> Iterator[Finding]:
             message="Sessions live in the browser's cookie, where a signed-out one can be played back.",
             cure="Set up Flask-Session, or leave SESSION_TYPE and session_interface alone.",
         )
-    elif app.config.get("SESSION_REFRESH_EACH_REQUEST"):
+    elif app.config.get("SESSION_REFRESH_EACH_REQUEST") and not merges_writes:
         yield Finding(
             level="warn",
             check="sessions",

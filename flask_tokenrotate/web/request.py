@@ -1,7 +1,6 @@
 """One request: the memo on `flask.g`, and `require_fresh_token`.
 
-Nothing happens before a token is needed but that the grant ids are copied from the session: no
-database, no network.
+Nothing happens before a token is needed: the session is not even read, no database, no network.
 """
 
 from __future__ import annotations
@@ -42,13 +41,17 @@ class RequestGrants:
 
     def __init__(self) -> None:
         self.request = request._get_current_object()  # type: ignore[attr-defined]
-        self.ids = sessions.grant_ids(session)
         self.memo = RequestMemo()
         self.demand: Demand | None = None
 
+    @functools.cached_property
+    def ids(self) -> dict[str, str]:
+        """The grant ids by provider, from the session."""
+        return sessions.grant_ids(session)
+
     def reload(self) -> None:
         """Read the session again and forget every token: the request signed in or out."""
-        self.ids = sessions.grant_ids(session)
+        self.__dict__.pop("ids", None)
         self.memo.forget()
 
 

@@ -1,26 +1,23 @@
-"""The grant ids in the server-side session, and the server-side session itself.
+"""What we keep in the server-side session, whichever it is.
 
-The session holds the ids of this browser's grants, one for each provider, and nothing else of ours:
-no token, and nothing that must survive a lost session write. Whether a grant still gives tokens is
-decided by its row, so a session that comes back to life revives no sign-out.
+It holds the ids of this browser's grants, one for each provider, who signed in last and which scopes
+were asked for: no token, and nothing that must survive a lost session write. Whether a grant still
+gives tokens is decided by its row, so a session that comes back to life revives no sign-out.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
-from cachelib.file import FileSystemCache
-from flask import Flask, current_app, has_request_context, request
+from flask import Flask, current_app
 from flask.sessions import SecureCookieSessionInterface
-from flask_session.cachelib import CacheLibSessionInterface
 
 from ..errors import Misconfigured
-from .addresses import is_loopback
 
 _GRANTS = "_tokenrotate_grants"
 _ASKED = "_tokenrotate_asked_scopes"
+_USER = "_tokenrotate_user"
 
 Session = MutableMapping[str, Any]
 
@@ -35,9 +32,17 @@ def asked_scopes(session: Session, provider: str) -> frozenset[str]:
     return frozenset((session.get(_ASKED) or {}).get(provider, ()))
 
 
-def attach(session: Session, provider: str, grant_id: str, asked: Iterable[str] = ()) -> None:
-    """Put a grant into the session, in place of the provider's former one."""
+def user_of(session: Mapping[str, Any]) -> str | None:
+    """Return the user who signed in last, by whom `TokenRotate.sign_out_everywhere` finds the session."""
+    return session.get(_USER)
+
+
+def attach(
+    session: Session, provider: str, grant_id: str, user_id: str | None, asked: Iterable[str] = ()
+) -> None:
+    """Put a user's grant into the session, in place of the provider's former one."""
     session[_GRANTS] = {**grant_ids(session), provider: grant_id}
+    session[_USER] = user_id
     session[_ASKED] = {**(session.get(_ASKED) or {}), provider: sorted(asked)}
 
 
@@ -60,41 +65,6 @@ def regenerate(session: Session) -> None:
     renew = getattr(current_app.session_interface, "regenerate", None)
     if renew is not None:
         renew(session)
-
-
-class _LocalSessionInterface(CacheLibSessionInterface):  # type: ignore[misc]
-    """Flask-Session on cachelib's file store, with the cookie settings that a sign-in needs.
-
-    Only methods of Flask's own SessionInterface are overridden.
-    """
-
-    def get_cookie_secure(self, app: Flask) -> bool:
-        """Secure, except in debug mode and for plain http on this machine, where it would not be sent."""
-        if app.config["SESSION_COOKIE_SECURE"]:
-            return True
-        return not (app.debug or (has_request_context() and not request.is_secure and is_loopback(request)))
-
-    def get_cookie_samesite(self, app: Flask) -> str:
-        """Lax unless the application says otherwise: the callback arrives by a cross-site link."""
-        return app.config["SESSION_COOKIE_SAMESITE"] or "Lax"
-
-
-def set_up_sessions(app: Flask, *, allow_cookie_sessions: bool) -> None:
-    """Give ``app`` server-side sessions if it has set none up.
-
-    An application that configures Flask-Session (``SESSION_TYPE``) or another interface keeps it.
-    """
-    interface = app.session_interface
-    if allow_cookie_sessions or "SESSION_TYPE" in app.config:
-        return
-    if type(interface) is not SecureCookieSessionInterface:
-        refuse_cookie_sessions(app, allow_cookie_sessions=False)
-        return
-    app.config["SESSION_REFRESH_EACH_REQUEST"] = False
-    folder = os.path.join(app.instance_path, "tokenrotate-sessions")
-    # threshold=0: cachelib would otherwise drop sessions at random from the 501st on.
-    cache = FileSystemCache(folder, threshold=0, mode=0o600)
-    app.session_interface = _LocalSessionInterface(app, client=cache, key_prefix="session:")
 
 
 def refuse_cookie_sessions(app: Flask, *, allow_cookie_sessions: bool) -> None:

@@ -37,7 +37,7 @@ def sign_in(
     replaces = sessions.grant_ids(session).get(provider)
     grant = add_grant(state, provider, answer, subject, claims, user_id=user_id, replaces=replaces)
     sessions.regenerate(session)
-    sessions.attach(session, provider, grant.id, () if attempt is None else attempt.scopes)
+    sessions.attach(session, provider, grant.id, grant.user_id, () if attempt is None else attempt.scopes)
     forget_request()
     signed_in.send(
         current_app._get_current_object(),  # type: ignore[attr-defined]
@@ -97,6 +97,18 @@ def kept_if_abandoned(state: State, provider: str, answer: TokenAnswer) -> Itera
         with suppress(TokenRotateError):
             state.grants.end(state.grants.add(NewGrant(provider=provider, answer=answer)).id, "abandoned")
         raise
+
+
+def sign_out_everywhere(state: State, user_id: str) -> int:
+    """End all grants and sessions of the user, then revoke; return how many grants ended."""
+    check_user_id(user_id)
+    ended = state.sessions.end_everywhere(user_id)
+    for grant_id in ended:
+        state.rotator.forget(grant_id)
+    forget_request()
+    for grant_id in ended:
+        state.rotator.revoke_signed_out(grant_id, ended=True)
+    return len(ended)
 
 
 def sign_out(state: State, provider: str) -> bool:

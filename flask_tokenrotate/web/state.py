@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..providers.profile import Provider
     from ..providers.resource import ProtectedSession
     from ..storage.reseal import Resealed
+    from ..storage.sessions import SqlSessionStore
     from ..storage.survey import Survey
 
 
@@ -45,14 +46,15 @@ class State:
     """The wired parts of one application. Made by `TokenRotate.init_app`, read by everything in `web`.
 
     ``provider`` returns a profile by name or raises `UnknownProvider`; ``provider_names`` lists the
-    registered ones. ``api`` returns the session for calls with an access token. ``identify`` maps
-    (provider, claims) to the application's own user id. ``survey`` opens a sample of so many grants,
-    ``reseal`` gives all of them the first key.
+    registered ones. ``api`` returns the session for calls with an access token. ``prune`` deletes what
+    has expired, table by table. ``survey`` opens a sample of so many grants, ``reseal`` gives all of them
+    the first key. ``identify`` maps (provider, claims) to the application's own user id.
     """
 
     settings: Settings
     grants: GrantStore
     attempts: AttemptStore
+    sessions: SqlSessionStore
     endpoint: OAuthEndpoint
     authorization_url: AuthorizationUrl
     api: Callable[[], ProtectedSession]
@@ -63,6 +65,7 @@ class State:
     create_tables: Callable[[], None]
     survey: Callable[[int], Survey]
     reseal: Callable[[], Iterator[Resealed]]
+    prune: tuple[Callable[[], None], ...]
     identify: Callable[[], Identify | None]
     warned: set[str] = field(default_factory=set)
 

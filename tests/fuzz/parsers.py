@@ -109,16 +109,15 @@ def _callback(given: tuple[bytes, str]) -> None:
     environ = EnvironBuilder(path="/auth/fake/callback").get_environ()
     environ["QUERY_STRING"] = query.decode("latin-1")
     environ["HTTP_COOKIE"] = cookie.encode("utf-8", "replace").decode("latin-1")
-    with _app.request_context(environ):
-        with suppress(SignInFailed):
-            login.refuse_raw_bytes()
-            browser = login._browser_id(Secret(request.args.get("state", "")))
-            assert browser is None or len(browser.reveal()) == 43
-            for name, value in login._callback_parameters("fake").items():
-                assert len(value) <= login._LONGEST[name]
-                value.encode()
-            login._asked_scopes()
-            assert "<" not in str(denied_or_broken("fake", request.args.get("error")))
+    with _app.request_context(environ), suppress(SignInFailed):
+        login.refuse_raw_bytes()
+        browser = login._browser_id(Secret(request.args.get("state", "")))
+        assert browser is None or len(browser.reveal()) == 43
+        for name, value in login._callback_parameters("fake").items():
+            assert len(value) <= login._LONGEST[name]
+            value.encode()
+        login._asked_scopes()
+        assert "<" not in str(denied_or_broken("fake", request.args.get("error")))
 
 
 def _origin_headers(given: dict[str, str]) -> None:

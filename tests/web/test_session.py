@@ -19,12 +19,14 @@ from .conftest import MakeApp
 
 
 def test_sessions_are_set_up_where_there_are_none(make_app: MakeApp, login_as: LoginAs) -> None:
-    """Without any configuration the session lives in files of the instance folder."""
+    """Without any configuration the session lives in the database of the grants, the only file there is."""
     app, _ = make_app()
     client = app.test_client()
     login_as(client)
     assert client.get("/me").status_code == 200
-    assert list(Path(app.instance_path, "tokenrotate-sessions").iterdir())
+    assert {path.name.partition("-")[0] for path in Path(app.instance_path).iterdir()} == {
+        "tokenrotate.sqlite3"
+    }
 
 
 @pytest.mark.parametrize(
@@ -115,5 +117,6 @@ def test_no_token_enters_the_session(make_app: MakeApp, sign_in: Any) -> None:
         stored = dict(contents)
     grant = client.get("/me").json["grant"]
     assert stored.pop("_tokenrotate_grants") == {"fake": grant}
+    assert stored.pop("_tokenrotate_user") == "alice"
     assert stored.pop("_tokenrotate_asked_scopes") == {"fake": ["email", "profile"]}
     assert set(stored) <= {"_permanent"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -47,4 +49,5 @@ def test_a_session_in_redis_serves_every_worker(
     assert provider.redemptions() == 1
     assert [grant.encode() in session for session in sessions if session] == [True]
     assert not any(b"fake-access" in session or b"fake-refresh" in session for session in sessions if session)
-    assert not (tmp_path / "tokenrotate-sessions").exists()
+    with closing(sqlite3.connect(tmp_path / "grants.sqlite3")) as database:
+        assert database.execute("SELECT count(*) FROM tokenrotate_sessions").fetchone() == (0,)
