@@ -11,6 +11,7 @@ Class                                Status  What to do
 `TryLater` and its three branches    503     try again after `retry_after` seconds
 `InvalidTokenResponse`               400     the token response given to `adopt` cannot be used
 `GrantUnreadable`                    500     an operator must look: no key opens the stored tokens
+`LedgerConflict`                     500     an operator must look: a second redemption was prevented
 ===================================  ======  ====================================================
 
 No message, attribute or ``repr`` of these ever carries a token, code, state, secret or key.
@@ -236,4 +237,24 @@ class GrantUnreadable(TokenRotateError):
         super().__init__(
             f"The token set of grant {grant_id} was sealed with key {sealed_with} and does not open "
             f"(configured keys: {keys}): {cause}."
+        )
+
+
+class LedgerConflict(TokenRotateError):
+    """The ledger refuses one more redemption of a refresh token: it was, or may have been, spent.
+
+    The protocol never asks for one; a row that was changed by hand or restored alone does. Nothing
+    was sent to the provider.
+    """
+
+    code = "ledger_conflict"
+
+    def __init__(self, grant_id: str, token_version: int, slot: int) -> None:
+        self.grant_id = grant_id
+        self.token_version = token_version
+        self.slot = slot
+        super().__init__(
+            f"The ledger has a redemption of token version {token_version} of grant {grant_id} already "
+            f"(slot {slot}), so its refresh token is not posted again. See: flask tokenrotate history "
+            f"{grant_id}. Signing in again makes a new grant."
         )

@@ -25,6 +25,7 @@ EXAMPLES: list[TokenRotateError] = [
     errors.UnknownProvider("x", ("a", "b")),
     errors.InvalidTokenResponse("x"),
     errors.GrantUnreadable("grant", "aa", ("aa", "bb")),
+    errors.LedgerConflict("grant", 3, 0),
 ]
 
 

@@ -1,4 +1,4 @@
-"""One statement, one transaction: how every read and every guarded write reaches the database.
+"""One guarded write, one transaction: how every read and every write reaches the database.
 
 A write never has a SELECT before it in its transaction: on MariaDB and SQLite the snapshot that the
 SELECT took makes the write fail or look at an old row. What a write came to is an `Outcome`, and
@@ -11,6 +11,8 @@ and looks for its own mark (a random id or its token version), because
   writer won (false serialization failures);
 - ``UNKNOWN`` (the connection broke) may be written or not.
 
+What belongs to a write (its row in the ledger) follows it in its transaction, and only if it touched a row.
+
 Repeating a write is safe because its guard and its mark stay the same: if the first one was applied after
 all, the repeated one touches nothing and the row shows the mark.
 """
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -77,7 +80,11 @@ class Transactions:
         return Patience(self._database.engine())
 
     def read(self, statement: Select[Any]) -> Row[Any] | None:
-        """Return the first row of ``statement``, read in a transaction of its own.
+        """Return the first row of ``statement``; otherwise as `rows`."""
+        return next(iter(self.rows(statement)), None)
+
+    def rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+        """Return the rows of ``statement``, read in a transaction of its own.
 
         A broken connection is replaced once, a lost race is repeated. Raises `StoreUnavailable` and
         `TablesMissing`.
@@ -88,7 +95,7 @@ class Transactions:
         while True:
             try:
                 with engine.connect() as connection:
-                    return connection.execute(statement).first()
+                    return connection.execute(statement).all()
             except SQLAlchemyError as error:
                 failure = classify(error) if isinstance(error, DBAPIError) else Failure.REFUSED
                 if failure is Failure.LOST:
@@ -98,8 +105,8 @@ class Transactions:
                 else:
                     raise translated(error, engine) from cause(error)
 
-    def write(self, statement: UpdateBase, *before: UpdateBase) -> Outcome:
-        """Execute ``statement`` in a transaction of its own, after ``before`` where given, and commit.
+    def write(self, statement: UpdateBase, *then: UpdateBase) -> Outcome:
+        """Execute ``statement`` in a transaction of its own and, if it touched a row, ``then``; commit.
 
         Raises `StoreUnavailable` and `TablesMissing` when certainly nothing was written and trying
         again is of no use.
@@ -107,9 +114,9 @@ class Transactions:
         engine = self._database.engine()
         try:
             with engine.connect() as connection:
-                if before:
+                if then:
                     _begin(connection)
-                return _commit(connection, (*before, statement))
+                return _commit(connection, statement, then)
         except SQLAlchemyError as error:
             failure = classify(error) if isinstance(error, DBAPIError) else Failure.REFUSED
             if failure is Failure.LOST:
@@ -127,11 +134,15 @@ def _begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN")
 
 
-def _commit(connection: Connection, statements: tuple[UpdateBase, ...]) -> Outcome:
+def _commit(connection: Connection, statement: UpdateBase, then: tuple[UpdateBase, ...]) -> Outcome:
     """Execute and commit; where that fails, leave nothing open before the error goes on."""
     try:
-        for statement in statements:
-            result: CursorResult[Any] = connection.execute(statement)
+        result: CursorResult[Any] = connection.execute(statement)
+        # PostgreSQL's driver tells no row count of an INSERT, which writes its row or raises.
+        written = result.is_insert or result.rowcount == 1
+        if written:
+            for each in then:
+                connection.execute(each)
         connection.commit()
     except DBAPIError:
         try:
@@ -141,4 +152,4 @@ def _commit(connection: Connection, statements: tuple[UpdateBase, ...]) -> Outco
             # Galera without quorum refuses ROLLBACK too: such a connection must not go back to the pool.
             connection.invalidate()
         raise
-    return Outcome.WRITTEN if result.rowcount == 1 else Outcome.UNTOUCHED
+    return Outcome.WRITTEN if written else Outcome.UNTOUCHED

@@ -136,10 +136,9 @@ class World:
         """Take the claim as a process that is not there any more."""
         row = self.row(grant_id)
         return self.store.try_claim(
-            grant_id,
-            seen_version=row.version,
-            redeems=row.token_version,
-            doubts=row.doubts,
+            row,
+            doubts=row.doubts
+            + (row.standing is not None and row.standing.claim.redeems == row.token_version),
             holder="elsewhere",
             seconds=self.timing.claim if seconds is None else seconds,
         )
@@ -148,7 +147,7 @@ class World:
         """Save the winner's token set for the claim."""
         answer = self.endpoint.rotated(access_token=Secret("access-elsewhere")).answer
         tokens = self.row(claim.grant_id).tokens.rotated(answer, now=self.clock.time())
-        self.store.save(claim, tokens)
+        self.store.save(self.row(claim.grant_id), claim, tokens)
 
 
 def access(fresh: Any) -> str:

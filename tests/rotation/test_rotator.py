@@ -625,7 +625,7 @@ class TestSaveFails:
         class Timeout(BaseException):
             pass
 
-        def interrupted(*_: object) -> object:
+        def interrupted(*_: object, **__: object) -> object:
             del world.store.save
             raise Timeout
 

@@ -49,32 +49,25 @@ class StoppingStore:
         """Read the row."""
         return self._call(f"load {grant_id}", lambda: self._rows.load(grant_id))
 
-    def try_claim(
-        self, grant_id: str, *, seen_version: int, redeems: int, doubts: int, holder: str, seconds: float
-    ) -> Claim | None:
+    def try_claim(self, seen: Grant, *, doubts: int, holder: str, seconds: float) -> Claim | None:
         """Take the claim."""
 
         def claim() -> Claim | None:
-            before = self._rows.rows[grant_id]
-            won = self._rows.try_claim(
-                grant_id,
-                seen_version=seen_version,
-                redeems=redeems,
-                doubts=doubts,
-                holder=holder,
-                seconds=seconds,
-            )
+            before = self._rows.rows[seen.id]
+            won = self._rows.try_claim(seen, doubts=doubts, holder=holder, seconds=seconds)
             if won is not None:
                 self._referee.claimed(won, before, seconds)
             return won
 
-        return self._call(f"try_claim {grant_id} as of version {seen_version}", claim)
+        return self._call(f"try_claim {seen.id} as of version {seen.version}", claim)
 
-    def save(self, claim: Claim, tokens: TokenSet) -> SaveOutcome:
+    def save(
+        self, seen: Grant, claim: Claim, tokens: TokenSet, *, http_status: int | None = None
+    ) -> SaveOutcome:
         """Save the token set."""
         return self._call(
             f"save {tokens.access_token.reveal()} with claim {claim.version}",
-            lambda: self._rows.save(claim, tokens),
+            lambda: self._rows.save(seen, claim, tokens, http_status=http_status),
         )
 
     def release(self, claim: Claim, how: Release) -> bool:
@@ -82,9 +75,9 @@ class StoppingStore:
         what = f"release claim {claim.version} ({how.failure}{', in doubt' if how.in_doubt else ''})"
         return self._call(what, lambda: self._rows.release(claim, how))
 
-    def end(self, grant_id: str, reason: EndReason, *, claim: Claim | None = None) -> bool:
+    def end(self, grant_id: str, reason: EndReason, **refusal: Any) -> bool:
         """End the grant."""
-        return self._call(f"end {grant_id}: {reason}", lambda: self._rows.end(grant_id, reason, claim=claim))
+        return self._call(f"end {grant_id}: {reason}", lambda: self._rows.end(grant_id, reason, **refusal))
 
     def expire(self, grant_id: str, token_version: int) -> bool:
         """Mark the access token as dead."""

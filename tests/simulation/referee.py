@@ -150,7 +150,7 @@ class Referee:
             self._unsettled.remove(message)
             return
         unsaved = message.sender.process.rotator._redeemer._unsaved
-        if not any(tokens.access_token == issued.access_token for _, tokens in unsaved.values()):
+        if not any(kept.tokens.access_token == issued.access_token for kept in unsaved.values()):
             name = issued.access_token.reveal()
             raise self.violated("I2", f"{name} was received and is now neither saved, kept nor revoked")
 

@@ -112,7 +112,7 @@ def test_a_save_cut_at_commit_is_saved_once(cut: Cut) -> None:
     grant = cut.store.add(new_grant())
     claim = claimed(cut.store, grant)
     cut.arm("UPDATE")
-    assert cut.store.save(claim, token_set(1)) is SaveOutcome.SAVED
+    assert cut.store.save(grant, claim, token_set(1)) is SaveOutcome.SAVED
     row = loaded(cut.rows, grant.id)
     assert (row.tokens, row.version, row.token_version) == (token_set(1), 2, 1)
 
@@ -184,8 +184,8 @@ def test_a_cut_alone_does_not_tell_what_was_written(served: CuttingProxy, moment
 
 
 WRITES: dict[str, Callable[[SqlGrantStore, Any, Any], object]] = {
-    "claim": lambda store, grant, claim: claimed(store, loaded(store, grant.id)) is not None,
-    "save": lambda store, grant, claim: store.save(claim, token_set(1)) is SaveOutcome.SAVED,
+    "claim": lambda store, grant, claim: claimed(store, loaded(store, grant.id), doubts=1) is not None,
+    "save": lambda store, grant, claim: store.save(grant, claim, token_set(1)) is SaveOutcome.SAVED,
     "release": lambda store, grant, claim: store.release(claim, Release(in_doubt=True)),
     "end": lambda store, grant, claim: store.end(grant.id, "signed_out"),
     "refusal": lambda store, grant, claim: store.end(grant.id, "refused", claim=claim),
@@ -313,7 +313,7 @@ def test_connections_that_died_while_idle_cost_nothing(
     grant = store.add(new_grant())
     calls: list[Callable[[], object]] = [
         lambda: loaded(store, grant.id),
-        lambda: claimed(store, loaded(store, grant.id)),
+        lambda: claimed(store, grant),
         lambda: store.expire(grant.id, 0),
         lambda: store.find("ada", "spotify"),
         lambda: attempts.begin(Secret("s"), Secret("b"), ATTEMPT, seconds=60) or True,
@@ -394,7 +394,7 @@ def test_no_connection_is_held_between_two_calls(store: SqlGrantStore) -> None:
         event.listen(opened.engine(), move, lambda *args, move=move: moves.append(move))
     grant = store.add(new_grant())
     claim = claimed(store, grant)
-    store.save(claim, token_set(1))
+    store.save(grant, claim, token_set(1))
     assert moves == ["checkout", "checkin"] * (len(moves) // 2)
     with opened.engine().connect() as connection:
         assert connection.scalar(select(func.count()).select_from(grants)) == 1
