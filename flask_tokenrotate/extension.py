@@ -26,6 +26,7 @@ from .rotation.redeemer import Timing
 from .rotation.rotator import Rotator
 from .rotation.tokens import Grant, Secret
 from .storage.attempts import SqlAttemptStore
+from .storage.audit import Audit
 from .storage.engine import Database
 from .storage.grants import SqlGrantStore
 from .storage.sealing import sealer_from
@@ -193,6 +194,7 @@ class TokenRotate:
             settings=settings,
             grants=grants,
             attempts=SqlAttemptStore(database, sealer),
+            audit=Audit(database),
             endpoint=endpoint,
             authorization_url=_authorization_url,
             api=_sessions_by_process(),

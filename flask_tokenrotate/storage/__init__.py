@@ -1,12 +1,14 @@
 """The store on SQLAlchemy Core: its own engine, its own tables, its own short transactions."""
 
 from .attempts import SqlAttemptStore
+from .audit import Audit
 from .engine import Database
 from .grants import SqlGrantStore
 from .sealing import Sealer, new_key, sealer_from
 from .tables import create_tables
 
 __all__ = [
+    "Audit",
     "Database",
     "Sealer",
     "SqlAttemptStore",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..providers.endpoint import OAuthEndpoint
     from ..providers.profile import Provider
     from ..providers.resource import ProtectedSession
+    from ..storage.audit import Audit
 
 
 class AuthorizationUrl(Protocol):
@@ -50,6 +51,7 @@ class State:
     settings: Settings
     grants: GrantStore
     attempts: AttemptStore
+    audit: Audit
     endpoint: OAuthEndpoint
     authorization_url: AuthorizationUrl
     api: Callable[[], ProtectedSession]

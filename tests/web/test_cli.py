@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import requests
 from flask import Flask
+from flask.testing import FlaskClient
 
-from .conftest import MakeApp
+from flask_tokenrotate import TokenRotate
+
+from .conftest import MakeApp, database_of
 
 
 def test_create_tables(make_app: MakeApp, database: str) -> None:
@@ -52,6 +57,41 @@ def test_urls(make_app: MakeApp) -> None:
     assert result.output == "fake\thttps://app.example.com/auth/fake/callback\n"
 
 
+def test_the_ledger_on_the_command_line(app: Flask, client: FlaskClient, sign_in: Any) -> None:
+    """A rotation is told as a line without a token; the audit passes it, and finds a planted breach."""
+    sign_in(client)
+    grant_id = client.get("/me").json["grant"]
+    with app.app_context():
+        TokenRotate().expire(grant_id)
+    assert client.get("/me").json["version"] == 1
+    runner = app.test_cli_runner()
+    told = runner.invoke(args=["tokenrotate", "history", grant_id])
+    assert re.fullmatch(
+        r"[\d-]+ [\d:.]+\+00:00  version 1: \S+ redeems version 0 \(first redemption\)"
+        r" -> rotated \(HTTP 200\) \d\.\d{3} s later\n",
+        told.output,
+    )
+    verified = runner.invoke(args=["tokenrotate", "verify"])
+    assert (verified.exit_code, verified.output) == (
+        0,
+        "The ledger and the grants agree with the protocol.\n",
+    )
+    with database_of(app).connect() as connection:
+        connection.exec_driver_sql("UPDATE tokenrotate_redemptions SET verdict = 'busy'")
+    verified = runner.invoke(args=["tokenrotate", "verify"])
+    assert verified.exit_code == 1
+    assert f"{grant_id}: the slot of claim" in verified.output
+    pruned = runner.invoke(args=["tokenrotate", "prune-ledger", "--days", "30"])
+    assert (pruned.exit_code, pruned.output) == (0, "0 redemptions older than 30 days were deleted.\n")
+
+
+def test_a_grant_without_redemptions_has_no_history(app: Flask) -> None:
+    """An id that the ledger does not know is an error, not an empty story."""
+    result = app.test_cli_runner().invoke(args=["tokenrotate", "history", "unknown"])
+    assert result.exit_code == 1
+    assert "'unknown'" in result.output
+
+
 def test_fake_provider_runs_without_an_application() -> None:
     """The command needs no application, serves on the port, and ends on SIGTERM."""
     with socket.socket() as free:
@@ -73,13 +113,13 @@ def test_fake_provider_runs_without_an_application() -> None:
         process.stdout.close()
 
 
-@pytest.mark.parametrize("command", ["create-tables", "urls"])
+@pytest.mark.parametrize("command", ["create-tables", "urls", "history x", "verify", "prune-ledger"])
 def test_an_application_without_the_extension(command: str) -> None:
     """The group exists there too (it is an entry point) and says what is missing."""
     app = Flask("plain")
     from flask_tokenrotate.web.cli import tokenrotate
 
     app.cli.add_command(tokenrotate)
-    result = app.test_cli_runner().invoke(args=["tokenrotate", command])
+    result = app.test_cli_runner().invoke(args=["tokenrotate", *command.split()])
     assert result.exit_code == 1
     assert "rotate.init_app(app)" in result.output
