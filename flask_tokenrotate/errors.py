@@ -12,6 +12,7 @@ Class                                Status  What to do
 `InvalidTokenResponse`               400     the token response given to `adopt` cannot be used
 `GrantUnreadable`                    500     an operator must look: no key opens the stored tokens
 `LedgerConflict`                     500     an operator must look: a second redemption was prevented
+`RescueFailed`                       500     an operator must look: a rescue file cannot be used
 ===================================  ======  ====================================================
 
 No message, attribute or ``repr`` of these ever carries a token, code, state, secret or key.
@@ -257,4 +258,23 @@ class LedgerConflict(TokenRotateError):
             f"The ledger has a redemption of token version {token_version} of grant {grant_id} already "
             f"(slot {slot}), so its refresh token is not posted again. See: flask tokenrotate history "
             f"{grant_id}. Signing in again makes a new grant."
+        )
+
+
+class RescueFailed(TokenRotateError):
+    """A rescue file cannot be written, read or deleted; ``path`` and ``reason`` say which and why.
+
+    It is logged, never shown to a user: requests go on without the file. A file that cannot be read
+    stays where it is.
+    """
+
+    code = "rescue_failed"
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(
+            f"The rescue file {path} cannot be used ({reason}). Make room and allow this process to write "
+            "there, or set TOKENROTATE_RESCUE_DIR; for another key add it to TOKENROTATE_ENCRYPTION_KEYS. "
+            "Then run: flask tokenrotate rescue"
         )

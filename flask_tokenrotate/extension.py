@@ -6,6 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from flask import Flask, has_request_context
@@ -29,6 +30,7 @@ from .storage.attempts import SqlAttemptStore
 from .storage.audit import Audit
 from .storage.engine import Database
 from .storage.grants import SqlGrantStore
+from .storage.rescue import RescueFiles
 from .storage.sealing import sealer_from
 from .storage.tables import create_tables
 from .web import request as web_request
@@ -185,6 +187,7 @@ class TokenRotate:
             endpoint,
             clock,
             SignalObserver(),
+            RescueFiles(Path(app.instance_path, settings.rescue_dir or "tokenrotate-rescue"), sealer),
             policy_for=profiles.policy,
             timing=_timing(settings),
             cache_entries=settings.cache_entries,

@@ -26,6 +26,7 @@ EXAMPLES: list[TokenRotateError] = [
     errors.InvalidTokenResponse("x"),
     errors.GrantUnreadable("grant", "aa", ("aa", "bb")),
     errors.LedgerConflict("grant", 3, 0),
+    errors.RescueFailed("/folder", "No space left on device"),
 ]
 
 

@@ -6,12 +6,13 @@ SQLAlchemy and requests-oauthlib. One contract suite runs over every store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Protocol
 
-from .tokens import Attempt, Claim, EndReason, Grant, NewGrant, Secret, TokenSet
+from ..errors import RescueFailed
+from .tokens import Attempt, Claim, EndReason, Grant, NewGrant, Secret, TokenSet, Unsaved
 from .verdict import Verdict
 
 
@@ -136,6 +137,25 @@ class GrantStore(Protocol):
 
         No write of the protocol: the version stays.
         """
+        ...
+
+
+class Rescue(Protocol):
+    """Where token sets wait that the database does not take, readable by every process of the host.
+
+    All methods raise `RescueFailed` when that place cannot be used.
+    """
+
+    def put(self, unsaved: Unsaved) -> None:
+        """Keep ``unsaved`` so that it outlives this process; whole, or not at all."""
+        ...
+
+    def waiting(self, grant_id: str | None = None) -> Sequence[Unsaved | RescueFailed]:
+        """Return what waits (for one grant); in the place of what cannot be read, why. Nothing is removed."""
+        ...
+
+    def remove(self, claim: Claim) -> None:
+        """Remove what waits for the claim, if anything does."""
         ...
 
 

@@ -17,26 +17,17 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ..errors import GrantUnreadable, StoreUnavailable
-from .ports import Clock, GrantStore, Observer, Release, SaveOutcome, TokenEndpoint
+from .ports import Clock, GrantStore, Observer, Release, Rescue, SaveOutcome, TokenEndpoint
 from .protocol import Policy, may_post_again
+from .rescue import Rescuer
 from .sighting import Sighting
-from .tokens import Claim, Grant, TokenSet
+from .tokens import Claim, Grant, TokenSet, Unsaved
 from .verdict import Busy, Misconfigured, NotSent, Refused, Rotated, Unknown, Verdict
 from .waiting import AnswerTimes
 
 logger = logging.getLogger("flask_tokenrotate")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Unsaved:
-    """A token set that has come and is not in the database yet; ``grant`` as its claim was taken on."""
-
-    grant: Grant
-    claim: Claim
-    tokens: TokenSet
-    http_status: int | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +60,7 @@ class Redeemer:
         endpoint: TokenEndpoint,
         clock: Clock,
         observer: Observer,
+        rescue: Rescue,
         timing: Timing,
         *,
         holder: Callable[[], str],
@@ -83,6 +75,7 @@ class Redeemer:
         self._jitter = jitter
         self.answer_times = AnswerTimes()
         self._unsaved: dict[str, Unsaved] = {}
+        self.rescuer = Rescuer(store, rescue, self._revoke_if_signed_out)
 
     def redeem(self, seen: Sighting, doubts: int, policy: Policy) -> Sighting | None:
         """Claim the row as ``seen``, post its refresh token and settle what came of it."""
@@ -193,7 +186,8 @@ class Redeemer:
             with self._kept_if_interrupted(unsaved):
                 outcome = self._write_down(lambda: self._save(unsaved))
         except StoreUnavailable:
-            logger.exception("the new token set of grant %s could not be saved; kept in memory", grant.id)
+            logger.exception("the new token set of grant %s could not be saved yet", grant.id)
+            self.rescuer.put_aside(unsaved)
             self._observer.notify("save_failed", grant, {"token_version": claim.version})
             return self._new_sighting(seen, claim, tokens)
         return self._saved(seen, unsaved, outcome, verdict.complaints)
@@ -257,8 +251,7 @@ class Redeemer:
         """
         for unsaved in list(self._unsaved.values()):
             try:
-                if self._save(unsaved) is SaveOutcome.ENDED:
-                    self._revoke_if_signed_out(unsaved.grant.id, unsaved.tokens)
+                self.rescuer.save(unsaved)
             except StoreUnavailable:
                 return
             self._unsaved.pop(unsaved.claim.id, None)

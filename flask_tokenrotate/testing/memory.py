@@ -12,10 +12,20 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from ..errors import LedgerConflict
+from ..errors import LedgerConflict, RescueFailed
 from ..rotation.ports import AttemptMiss, Release, SaveOutcome
 from ..rotation.protocol import MAX_POSTS
-from ..rotation.tokens import Attempt, Claim, EndReason, Grant, NewGrant, Secret, StandingClaim, TokenSet
+from ..rotation.tokens import (
+    Attempt,
+    Claim,
+    EndReason,
+    Grant,
+    NewGrant,
+    Secret,
+    StandingClaim,
+    TokenSet,
+    Unsaved,
+)
 
 KEEP_EXPIRED_SECONDS = 3600.0
 """How long an expired attempt is kept, as in the real store."""
@@ -199,6 +209,25 @@ class MemoryGrantStore:
 
 def _stands(row: Grant, claim: Claim) -> bool:
     return row.standing is not None and row.standing.claim.id == claim.id
+
+
+class MemoryRescue:
+    """What waits in ``kept``, by claim id: the rescue folder of one host."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Unsaved] = {}
+
+    def put(self, unsaved: Unsaved) -> None:
+        """Keep it."""
+        self.kept[unsaved.claim.id] = unsaved
+
+    def waiting(self, grant_id: str | None = None) -> list[Unsaved | RescueFailed]:
+        """Return what waits."""
+        return [each for each in list(self.kept.values()) if grant_id in (None, each.grant.id)]
+
+    def remove(self, claim: Claim) -> None:
+        """Remove it."""
+        self.kept.pop(claim.id, None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -110,6 +110,21 @@ def verify() -> None:
     click.echo("The ledger and the grants agree with the protocol.")
 
 
+@tokenrotate.command("rescue")
+@with_appcontext
+def rescue() -> None:
+    """Save the token sets that wait in rescue files; exit with 1 if one could not be."""
+    try:
+        saved, errors = current_state().rotator.rescue()
+    except TokenRotateError as error:
+        raise _Failure(error) from error
+    click.echo(f"{saved} rescued token sets were taken up.")
+    for failed in errors:
+        click.echo(str(failed), err=True)
+    if errors:
+        raise click.ClickException(f"{len(errors)} rescued token sets could not be taken up.")
+
+
 @tokenrotate.command("prune-ledger")
 @click.option(
     "--days", type=click.FloatRange(min=0), default=90.0, show_default=True, help="Age of what is kept."

@@ -12,6 +12,7 @@ from flask_tokenrotate.rotation.rotator import Rotator
 from flask_tokenrotate.rotation.tokens import Grant, NewGrant, Secret, TokenAnswer, TokenSet
 from flask_tokenrotate.rotation.verdict import Rotated, Verdict
 from flask_tokenrotate.testing import ManualClock, MemoryGrantStore
+from flask_tokenrotate.testing.memory import MemoryRescue
 
 LIFETIME = 3600.0
 
@@ -101,6 +102,7 @@ class World:
         self.store = FailingStore(self.clock)
         self.endpoint = ScriptedEndpoint()
         self.heard = Heard()
+        self.rescue = MemoryRescue()
         self.policy = Policy(min_ttl=30.0, ahead=300.0, settle=2.0, on_unknown="replay")
         self.timing = Timing()
 
@@ -111,6 +113,7 @@ class World:
             self.endpoint,
             clock or self.clock,
             self.heard,
+            self.rescue,
             policy_for=lambda provider: self.policy,
             timing=self.timing,
             cache_entries=100,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from flask_tokenrotate.rotation.protocol import Policy
 from flask_tokenrotate.rotation.redeemer import Timing
 from flask_tokenrotate.rotation.tokens import Grant, NewGrant
-from flask_tokenrotate.testing.memory import MemoryGrantStore
+from flask_tokenrotate.testing.memory import MemoryGrantStore, MemoryRescue
 
 from .ports import DatabaseTime, ProcessClock, SilentObserver, StoppingEndpoint, StoppingStore
 from .provider import Behaviour, Message, Provider
@@ -42,6 +42,7 @@ class Scenario:
         self.provider.has_answered = self._wake_late_winners
         self._stopped_until_an_answer: set[Process] = set()
         self.rows = MemoryGrantStore(DatabaseTime(scheduler))
+        self.rescue = MemoryRescue()
         self.referee = Referee(scheduler, self.provider, self.rows, self.policy)
         self.store = StoppingStore(self.rows, scheduler, self.referee)
         self.grants = [self._sign_in(number) for number in range((1, 1, 1, 2)[tape.pick(4)])]
@@ -72,6 +73,7 @@ class Scenario:
             StoppingEndpoint(self.provider, process, self.scheduler, self.referee),
             ProcessClock(process, self.scheduler),
             SilentObserver(),
+            self.rescue,
             policy_for=lambda provider: self.policy,
             timing=TIMING,
             cache_entries=100,

@@ -9,7 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import requests
@@ -17,6 +19,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from flask_tokenrotate import TokenRotate
+from flask_tokenrotate.errors import StoreUnavailable
+from flask_tokenrotate.storage import SqlGrantStore
 
 from .conftest import MakeApp, database_of
 
@@ -85,6 +89,34 @@ def test_the_ledger_on_the_command_line(app: Flask, client: FlaskClient, sign_in
     assert (pruned.exit_code, pruned.output) == (0, "0 redemptions older than 30 days were deleted.\n")
 
 
+def test_rescue_on_the_command_line(app: Flask, client: FlaskClient, sign_in: Any) -> None:
+    """The command saves what lies in the instance folder; a file that does not open ends with 1."""
+    sign_in(client)
+    grant_id = client.get("/me").json["grant"]
+    runner = app.test_cli_runner()
+    state = app.extensions["tokenrotate"]
+    with app.app_context():
+        TokenRotate().expire(grant_id)
+
+        def away(*_: Any, **__: Any) -> None:
+            raise StoreUnavailable("the database is away")
+
+        with patch.object(SqlGrantStore, "save", away):
+            assert state.rotator.fresh(grant_id).token_version == 1
+        assert state.grants.load(grant_id).token_version == 0
+    folder = Path(app.instance_path, "tokenrotate-rescue")
+    (file,) = folder.iterdir()
+    saved = runner.invoke(args=["tokenrotate", "rescue"])
+    assert (saved.exit_code, saved.output) == (0, "1 rescued token sets were taken up.\n")
+    assert state.grants.load(grant_id).token_version == 1
+    assert list(folder.iterdir()) == []
+    file.write_bytes(b"nothing that opens")
+    failed = runner.invoke(args=["tokenrotate", "rescue"])
+    assert failed.exit_code == 1
+    assert str(file) in failed.output
+    assert file.exists()
+
+
 def test_a_grant_without_redemptions_has_no_history(app: Flask) -> None:
     """An id that the ledger does not know is an error, not an empty story."""
     result = app.test_cli_runner().invoke(args=["tokenrotate", "history", "unknown"])
@@ -113,7 +145,9 @@ def test_fake_provider_runs_without_an_application() -> None:
         process.stdout.close()
 
 
-@pytest.mark.parametrize("command", ["create-tables", "urls", "history x", "verify", "prune-ledger"])
+@pytest.mark.parametrize(
+    "command", ["create-tables", "urls", "history x", "verify", "rescue", "prune-ledger"]
+)
 def test_an_application_without_the_extension(command: str) -> None:
     """The group exists there too (it is an entry point) and says what is missing."""
     app = Flask("plain")
