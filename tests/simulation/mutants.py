@@ -19,6 +19,7 @@ from flask_tokenrotate.rotation.flights import Flights
 from flask_tokenrotate.rotation.memo import RequestMemo
 from flask_tokenrotate.rotation.ports import SaveOutcome
 from flask_tokenrotate.rotation.redeemer import Redeemer
+from flask_tokenrotate.rotation.rescue import Rescuer
 from flask_tokenrotate.rotation.tokens import Claim
 from flask_tokenrotate.testing.memory import MemoryGrantStore
 
@@ -201,6 +202,13 @@ def save_fenced_by_whole_row() -> Iterator[None]:
 def unsaved_tokens_dropped() -> Iterator[None]:
     """What could not be saved is not kept."""
     with patch.object(Redeemer, "_kept_if_interrupted", lambda *_: ExitStack()):
+        yield
+
+
+@breaks("8: the next process takes up what was rescued", "I1")
+def rescue_ignored() -> Iterator[None]:
+    """Nobody looks for the token set that another process could not save."""
+    with patch.object(Rescuer, "take_up_for", lambda *_: False):
         yield
 
 

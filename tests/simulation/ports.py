@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from flask_tokenrotate.errors import StoreUnavailable
 from flask_tokenrotate.rotation.ports import Release, SaveOutcome
-from flask_tokenrotate.rotation.tokens import Claim, EndReason, Grant, Secret, TokenSet
+from flask_tokenrotate.rotation.tokens import Claim, EndReason, Grant, Secret, TokenSet, Unsaved
 from flask_tokenrotate.rotation.verdict import NotSent, Rotated, Unknown, Verdict
-from flask_tokenrotate.testing.memory import MemoryGrantStore
+from flask_tokenrotate.testing.memory import MemoryGrantStore, MemoryRescue
 
 from .provider import Message, Provider
 from .referee import Referee
@@ -47,7 +47,12 @@ class StoppingStore:
 
     def load(self, grant_id: str) -> Grant | None:
         """Read the row."""
-        return self._call(f"load {grant_id}", lambda: self._rows.load(grant_id))
+
+        def load() -> Grant | None:
+            self._referee.loads()
+            return self._rows.load(grant_id)
+
+        return self._call(f"load {grant_id}", load)
 
     def try_claim(self, seen: Grant, *, doubts: int, holder: str, seconds: float) -> Claim | None:
         """Take the claim."""
@@ -105,6 +110,28 @@ class StoppingStore:
         ):
             self._scheduler.note(what)
             raise StoreUnavailable("the simulated store is away")
+
+
+class WatchedRescue(MemoryRescue):
+    """The rescue folder of the host that all processes of a schedule share."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        super().__init__()
+        self._scheduler = scheduler
+        self.put_at: dict[str, float] = {}
+
+    def put(self, unsaved: Unsaved) -> None:
+        """Keep it, and when it came."""
+        self._scheduler.note(f"puts {unsaved.tokens.access_token.reveal()} aside")
+        self.put_at[unsaved.claim.id] = self._scheduler.now
+        super().put(unsaved)
+
+    def holds_before(self, access_token: Secret, moment: float) -> bool:
+        """Return whether the token waits here and did so before ``moment``."""
+        return any(
+            each.tokens.access_token == access_token and self.put_at[each.claim.id] < moment
+            for each in self.kept.values()
+        )
 
 
 def _brief(result: object) -> str:
