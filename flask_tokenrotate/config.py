@@ -30,6 +30,8 @@ class Settings:
         ``database_uri``: SQLAlchemy URL; None means SQLite in the instance folder.
         ``engine_options``: keywords for ``sqlalchemy.create_engine``.
         ``encryption_keys``: the first seals, all open; empty means derived from ``SECRET_KEY``.
+        ``rescue_dir``: where token sets wait that the database did not take; None means
+        ``tokenrotate-rescue`` in the instance folder.
 
     Rotation
         ``min_ttl_seconds``: a token is fresh if it lives at least this long (30).
@@ -56,6 +58,7 @@ class Settings:
     database_uri: str | None = None
     engine_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     encryption_keys: tuple[str, ...] = field(default=(), repr=False)
+    rescue_dir: str | None = None
     min_ttl_seconds: float = 30.0
     ahead_seconds: float = 300.0
     connect_seconds: float = 3.0

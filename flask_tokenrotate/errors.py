@@ -13,6 +13,8 @@ Class                                Status  What to do
 `InvalidTokenResponse`               400     the token response given to `adopt` cannot be used
 `GrantUnreadable`                    500     an operator must look: no key opens the stored tokens
 `NotStorableInSession`               500     store a JSON value under the session key that is named
+`LedgerConflict`                     500     an operator must look: a second redemption was prevented
+`RescueFailed`                       500     an operator must look: a rescue file cannot be used
 ===================================  ======  ====================================================
 
 No message, attribute or ``repr`` of these ever carries a token, code, state, secret or key.
@@ -276,4 +278,43 @@ class NotStorableInSession(TokenRotateError):
         super().__init__(
             f"session[{key!r}] cannot be stored ({kind}). A session takes JSON under keys that are strings: "
             "strings, numbers, True, False, None, lists and dicts of these."
+        )
+
+
+class LedgerConflict(TokenRotateError):
+    """The ledger refuses one more redemption of a refresh token: it was, or may have been, spent.
+
+    The protocol never asks for one; a row that was changed by hand or restored alone does. Nothing
+    was sent to the provider.
+    """
+
+    code = "ledger_conflict"
+
+    def __init__(self, grant_id: str, token_version: int, slot: int) -> None:
+        self.grant_id = grant_id
+        self.token_version = token_version
+        self.slot = slot
+        super().__init__(
+            f"The ledger has a redemption of token version {token_version} of grant {grant_id} already "
+            f"(slot {slot}), so its refresh token is not posted again. See: flask tokenrotate history "
+            f"{grant_id}. Signing in again makes a new grant."
+        )
+
+
+class RescueFailed(TokenRotateError):
+    """A rescue file cannot be written, read or deleted; ``path`` and ``reason`` say which and why.
+
+    It is logged, never shown to a user: requests go on without the file. A file that cannot be read
+    stays where it is.
+    """
+
+    code = "rescue_failed"
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(
+            f"The rescue file {path} cannot be used ({reason}). Make room and allow this process to write "
+            "there, or set TOKENROTATE_RESCUE_DIR; for another key add it to TOKENROTATE_ENCRYPTION_KEYS. "
+            "Then run: flask tokenrotate rescue"
         )

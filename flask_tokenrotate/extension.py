@@ -6,6 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from flask import Flask, has_request_context
@@ -26,8 +27,10 @@ from .rotation.redeemer import Timing
 from .rotation.rotator import Rotator
 from .rotation.tokens import Grant, Secret
 from .storage.attempts import SqlAttemptStore
+from .storage.audit import Audit
 from .storage.engine import Database
 from .storage.grants import SqlGrantStore
+from .storage.rescue import RescueFiles
 from .storage.reseal import reseal
 from .storage.sealing import sealer_from
 from .storage.sessions import SqlSessionStore
@@ -201,6 +204,7 @@ class TokenRotate:
             endpoint,
             clock,
             SignalObserver(),
+            RescueFiles(Path(app.instance_path, settings.rescue_dir or "tokenrotate-rescue"), sealer),
             policy_for=profiles.policy,
             timing=_timing(settings),
             cache_entries=settings.cache_entries,
@@ -211,6 +215,7 @@ class TokenRotate:
             grants=grants,
             attempts=attempts,
             sessions=sessions,
+            audit=Audit(database),
             endpoint=endpoint,
             authorization_url=_authorization_url,
             api=_sessions_by_process(),

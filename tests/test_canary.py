@@ -2,7 +2,7 @@
 
 One run of everything (sign-in, use, rotation, failures, sign-out) with loggers at DEBUG; then every
 secret that was in play is searched for in the logs, in the texts and reprs of the errors, in the
-database file, in the session rows and in the pages. The control searches where a secret must be
+database file, in the session rows, in the rescue files and in the pages. The control searches where a secret must be
 found, so that a search that finds nothing means something.
 """
 
@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
@@ -22,7 +23,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from flask_tokenrotate import TokenRotate, current_token, require_fresh_token, signed_in, token_rotated
+from flask_tokenrotate.errors import StoreUnavailable
 from flask_tokenrotate.rotation.tokens import Secret
+from flask_tokenrotate.storage import SqlGrantStore
 from flask_tokenrotate.storage.sealing import new_key
 from flask_tokenrotate.testing import FakeProvider
 
@@ -91,6 +94,7 @@ def everything(secrets_in_play: set[str], tmp_path: Path, caplog: pytest.LogCapt
         "rows": rows,
         "database": _bytes_of(tmp_path.glob("tokenrotate.sqlite3*")),
         "sessions": sessions,
+        "rescue": _bytes_of(tmp_path.glob("tokenrotate-rescue/*")),
     }
 
 
@@ -133,6 +137,11 @@ def _live(app: Flask, rotate: TokenRotate, provider: FakeProvider) -> Iterator[s
             rotate.token(grant.id)
         except Exception as error:
             yield f"{error} {error!r} {vars(error)}"
+    rescued = app.test_client()
+    yield rescued.get(provider.sign_in(rescued.get("/auth/fake/login").location, user="erin")).text
+    _expire(app, rescued)
+    with patch.object(SqlGrantStore, "save", side_effect=StoreUnavailable("the database is away")):
+        yield rescued.get("/me").text
 
 
 def _expire(app: Flask, client: FlaskClient) -> None:

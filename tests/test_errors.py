@@ -27,6 +27,8 @@ EXAMPLES: list[TokenRotateError] = [
     errors.InvalidTokenResponse("x"),
     errors.GrantUnreadable("grant", "aa", ("aa", "bb")),
     errors.NotStorableInSession("cart", "a set"),
+    errors.LedgerConflict("grant", 3, 0),
+    errors.RescueFailed("/folder", "No space left on device"),
 ]
 
 

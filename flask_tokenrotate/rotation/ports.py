@@ -6,12 +6,13 @@ SQLAlchemy and requests-oauthlib. One contract suite runs over every store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Protocol
 
-from .tokens import Attempt, Claim, EndReason, Grant, NewGrant, Secret, TokenSet
+from ..errors import RescueFailed
+from .tokens import Attempt, Claim, EndReason, Grant, NewGrant, Secret, TokenSet, Unsaved
 from .verdict import Verdict
 
 
@@ -30,11 +31,31 @@ class Release:
     ``in_doubt`` True: the redemption ended without a known outcome, which the row must remember.
     ``retry_after``: nobody asks the provider again for this many seconds; ``failure`` is a short
     code for people and for the other workers (``"busy"``, ``"misconfigured:invalid_client"``).
+    ``verdict`` (one of `VERDICTS`) and ``http_status`` are what the ledger is told.
     """
 
     in_doubt: bool = False
     retry_after: float | None = None
     failure: str | None = None
+    verdict: str = "not_posted"
+    http_status: int | None = None
+
+    @property
+    def is_unspent(self) -> bool:
+        """Whether the refresh token is known not to have been spent, so that its slot is free again."""
+        return not self.in_doubt and self.verdict != "refused"
+
+
+VERDICTS = {
+    "rotated": "the provider answered with a new token set",
+    "refused": "the provider refused the refresh token",
+    "busy": "the provider did not process the request",
+    "not_sent": "the request never left",
+    "not_posted": "too little of the claim was left to post",
+    "unknown": "nobody knows whether the refresh token was spent",
+    "misconfigured": "the provider refused this client",
+}
+"""How the ledger names what a redemption came to."""
 
 
 class GrantStore(Protocol):
@@ -43,6 +64,10 @@ class GrantStore(Protocol):
     No method holds a connection after it returned. Times are taken from the database's clock
     inside the statement. All methods raise `StoreUnavailable` when the database cannot be reached
     and `TablesMissing` when the tables do not exist; losing a race is a value, never an error.
+
+    The *ledger* has one row for each claim. While the claim's refresh token may have been spent, the row
+    holds a slot of it: 0 for the first redemption, 1 for the one replay after a doubt. A slot is held
+    once, and the database itself sees to that.
     """
 
     def add(self, new: NewGrant, *, replaces: str | None = None) -> Grant:
@@ -57,24 +82,27 @@ class GrantStore(Protocol):
         """Return the id of the user's newest grant at the provider that has not ended, or None."""
         ...
 
-    def try_claim(
-        self, grant_id: str, *, seen_version: int, redeems: int, doubts: int, holder: str, seconds: float
-    ) -> Claim | None:
-        """Take the claim if ``version`` is still ``seen_version`` and the grant has not ended.
+    def try_claim(self, seen: Grant, *, doubts: int, holder: str, seconds: float) -> Claim | None:
+        """Take the claim if the row still has the version of ``seen`` and has not ended.
 
-        Effect when won: version is ``seen_version + 1``, the claim stands with a new random id for
-        ``seconds``, and the row's doubts are ``doubts``. Returns None when another worker was
-        faster. When the answer to COMMIT is lost, the row is read back and the claim's id decides.
+        Effect when won: version grows by one, the claim stands with a new random id for ``seconds``,
+        the row's doubts are ``doubts``, and the ledger has a row of the claim with the slot
+        ``doubts`` of the refresh token in ``seen``. Returns None when another worker was faster, and
+        nothing is written then. When the answer to COMMIT is lost, the row is read back and the
+        claim's id decides. Raises `LedgerConflict` when the slot is held already or does not exist.
         """
         ...
 
-    def save(self, claim: Claim, tokens: TokenSet) -> SaveOutcome:
+    def save(
+        self, seen: Grant, claim: Claim, tokens: TokenSet, *, http_status: int | None = None
+    ) -> SaveOutcome:
         """Store ``tokens`` as token version ``claim.version`` if nothing newer was saved.
 
-        Eligible: the grant has not ended and its token version is lower than ``claim.version``;
-        whether the claim still stands does not matter (a late winner is welcome). Effect: version
-        grows by one, doubts, failures and ``retry_at`` are cleared, the standing claim is cleared
-        only if it is this one. May be called again after an error: saving twice is saving once.
+        ``seen`` is the grant as the claim was taken on; only what never changes of it counts. Eligible:
+        the grant has not ended and its token version is lower than ``claim.version``; whether the claim
+        still stands does not matter (a late winner is welcome). Effect: version grows by one, doubts,
+        failures and ``retry_at`` are cleared, the standing claim is cleared only if it is this one, the
+        ledger says ``"rotated"``. May be called again after an error: saving twice is saving once.
         """
         ...
 
@@ -82,16 +110,25 @@ class GrantStore(Protocol):
         """Give up ``claim`` if it still stands and return whether it did.
 
         Effect: version grows by one, the claim is cleared, doubts grow by one if ``how.in_doubt``,
-        and ``retry_at``, ``failure`` and ``failures`` follow ``how.retry_after``.
+        and ``retry_at``, ``failure`` and ``failures`` follow ``how.retry_after``. The ledger is told in any
+        case, unless it knows an outcome already; the slot is free again if ``how.is_unspent``.
         """
         ...
 
-    def end(self, grant_id: str, reason: EndReason, *, claim: Claim | None = None) -> bool:
+    def end(
+        self,
+        grant_id: str,
+        reason: EndReason,
+        *,
+        claim: Claim | None = None,
+        http_status: int | None = None,
+    ) -> bool:
         """End the grant and return whether this call ended it. The token set stays, sealed.
 
         With ``claim`` (a refusal): only if that claim still stands and its token version is still the
         stored one, so that a refusal of an old refresh token never ends a grant that has a newer one.
-        Effect: version grows by one and the standing claim is cleared.
+        Effect: version grows by one and the standing claim is cleared; the ledger says ``"refused"`` of
+        ``claim``.
         """
         ...
 
@@ -100,6 +137,25 @@ class GrantStore(Protocol):
 
         No write of the protocol: the version stays.
         """
+        ...
+
+
+class Rescue(Protocol):
+    """Where token sets wait that the database does not take, readable by every process of the host.
+
+    All methods raise `RescueFailed` when that place cannot be used.
+    """
+
+    def put(self, unsaved: Unsaved) -> None:
+        """Keep ``unsaved`` so that it outlives this process; whole, or not at all."""
+        ...
+
+    def waiting(self, grant_id: str | None = None) -> Sequence[Unsaved | RescueFailed]:
+        """Return what waits (for one grant); in the place of what cannot be read, why. Nothing is removed."""
+        ...
+
+    def remove(self, claim: Claim) -> None:
+        """Remove what waits for the claim, if anything does."""
         ...
 
 

@@ -20,10 +20,11 @@ from ..errors import GrantUnreadable, ProviderUnavailable, StoreUnavailable
 from ..errors import Misconfigured as NotSetUp
 from .breaker import Breaker
 from .id_token import is_another_user
-from .ports import Clock, GrantStore, Observer, Release, SaveOutcome, TokenEndpoint
+from .ports import Clock, GrantStore, Observer, Release, Rescue, SaveOutcome, TokenEndpoint
 from .protocol import Policy, may_post_again
+from .rescue import Rescuer
 from .sighting import Sighting
-from .tokens import Claim, EndReason, Grant, TokenSet
+from .tokens import Claim, EndReason, Grant, TokenSet, Unsaved
 from .verdict import Busy, Misconfigured, NotSent, Refused, Rotated, Unknown, Verdict
 from .waiting import AnswerTimes
 
@@ -62,6 +63,7 @@ class Redeemer:
         endpoint: TokenEndpoint,
         clock: Clock,
         observer: Observer,
+        rescue: Rescue,
         timing: Timing,
         *,
         holder: Callable[[], str],
@@ -82,7 +84,8 @@ class Redeemer:
             probe_seconds=timing.redeem,
             jitter=jitter,
         )
-        self._unsaved: dict[str, tuple[Claim, TokenSet]] = {}
+        self._unsaved: dict[str, Unsaved] = {}
+        self.rescuer = Rescuer(store, rescue, self._revoke_if_signed_out)
 
     def redeem(self, seen: Sighting, doubts: int, policy: Policy) -> Sighting | None:
         """Claim the row as ``seen``, post its refresh token and settle what came of it.
@@ -93,18 +96,12 @@ class Redeemer:
         pause = self.breaker.admit(grant.provider, grant.id)
         if pause:
             raise ProviderUnavailable(grant.provider, retry_after=pause)
-        seen_version = grant.version
         while True:
             # The holder's own deadline counts from before the claim was sent: a process that is
             # stopped between the claim's COMMIT and this line must not think that it has time.
             claimed_at = self._clock.monotonic()
             claim = self._store.try_claim(
-                grant.id,
-                seen_version=seen_version,
-                redeems=grant.token_version,
-                doubts=doubts,
-                holder=self._holder(),
-                seconds=self._timing.claim,
+                grant, doubts=doubts, holder=self._holder(), seconds=self._timing.claim
             )
             if claim is None:
                 return None
@@ -114,7 +111,7 @@ class Redeemer:
             if not self._replays_at_once(verdict, doubts, policy):
                 return self._settle(seen, claim, posted_at, verdict)
             # The claim's version was ours, so only a sign-in or sign-out can take it from us now.
-            seen_version, doubts = claim.version, doubts + 1
+            grant, doubts = replace(grant, version=claim.version), doubts + 1
 
     def _post(self, grant: Grant, claimed_at: float, now: float) -> Verdict | None:
         """Redeem inside the claim; None when too little of the claim is left to post at all."""
@@ -141,11 +138,13 @@ class Redeemer:
         grant = seen.grant
         if isinstance(verdict, Rotated):
             if is_another_user(grant.tokens.id_token, verdict.answer.id_token):
-                self._end(grant, claim, "other_subject", "the ID token names another user")
+                self._end(
+                    grant, claim, "other_subject", "the ID token names another user", verdict.http_status
+                )
                 return None
             return self._keep(seen, claim, posted_at, verdict)
         if isinstance(verdict, Refused):
-            self._end(grant, claim, "refused", verdict.error)
+            self._end(grant, claim, "refused", verdict.error, verdict.http_status)
             return None
         how = self._how_to_release(grant, verdict)
         self._write_down(lambda: self._store.release(claim, how))
@@ -162,19 +161,29 @@ class Redeemer:
         # Jitter: the grants that one outage hit at once shall not come back at once.
         backoff *= 0.75 + 0.5 * self._jitter()
         match verdict:
-            case Busy(retry_after=retry_after):
-                return Release(retry_after=max(backoff, retry_after or 0.0), failure="busy")
+            case Busy(retry_after=retry_after, http_status=status):
+                pause = max(backoff, retry_after or 0.0)
+                return Release(retry_after=pause, failure="busy", verdict="busy", http_status=status)
             case NotSent():
-                return Release(retry_after=backoff, failure="not_sent")
-            case Unknown():
-                return Release(in_doubt=True, retry_after=backoff, failure="unknown")
-            case Misconfigured(error=error):
+                return Release(retry_after=backoff, failure="not_sent", verdict="not_sent")
+            case Unknown(http_status=status):
+                return Release(
+                    in_doubt=True,
+                    retry_after=backoff,
+                    failure="unknown",
+                    verdict="unknown",
+                    http_status=status,
+                )
+            case Misconfigured(error=error, http_status=status):
                 pause = max(backoff, self._timing.misconfigured_pause)
-                return Release(retry_after=pause, failure=f"misconfigured:{error}")
+                failure = f"misconfigured:{error}"
+                return Release(
+                    retry_after=pause, failure=failure, verdict="misconfigured", http_status=status
+                )
             case _:
                 return Release()
 
-    def _end(self, grant: Grant, claim: Claim, reason: EndReason, error: str) -> None:
+    def _end(self, grant: Grant, claim: Claim, reason: EndReason, error: str, status: int | None) -> None:
         """Believe a refusal only as the newest claim's holder, and only of the stored token set.
 
         A late winner may have saved a newer token set while this refusal of the old one was on its
@@ -182,39 +191,40 @@ class Redeemer:
         expensive error there is. Tokens of another user are treated alike and never saved: between a
         save and an end, another request would be given them.
         """
-        if self._write_down(lambda: self._store.end(grant.id, reason, claim=claim)):
+        if self._write_down(lambda: self._store.end(grant.id, reason, claim=claim, http_status=status)):
             logger.warning("grant %s at %s ended: %s (%s)", grant.id, grant.provider, reason, error)
             self._observer.notify("grant_ended", grant, {"reason": reason, "error": error})
         else:
-            self._write_down(lambda: self._store.release(claim, Release()))
+            how = Release(verdict="refused", http_status=status)
+            self._write_down(lambda: self._store.release(claim, how))
 
     def _keep(self, seen: Sighting, claim: Claim, posted_at: float, verdict: Rotated) -> Sighting | None:
         """Save first, complain later."""
         grant = seen.grant
         # Lifetimes count from before the request left: the token never seems younger than it is.
         tokens = grant.tokens.rotated(verdict.answer, now=seen.now(posted_at))
+        unsaved = Unsaved(grant=grant, claim=claim, tokens=tokens, http_status=verdict.http_status)
         try:
-            with self._kept_if_interrupted(claim, tokens):
-                outcome = self._write_down(lambda: self._store.save(claim, tokens))
+            with self._kept_if_interrupted(unsaved):
+                outcome = self._write_down(lambda: self._save(unsaved))
         except StoreUnavailable:
-            logger.exception("the new token set of grant %s could not be saved; kept in memory", grant.id)
+            logger.exception("the new token set of grant %s could not be saved yet", grant.id)
+            self.rescuer.put_aside(unsaved)
             self._observer.notify("save_failed", grant, {"token_version": claim.version})
             return self._new_sighting(seen, claim, tokens)
-        return self._saved(seen, claim, tokens, outcome, verdict.complaints)
+        return self._saved(seen, unsaved, outcome, verdict.complaints)
+
+    def _save(self, unsaved: Unsaved) -> SaveOutcome:
+        return self._store.save(unsaved.grant, unsaved.claim, unsaved.tokens, http_status=unsaved.http_status)
 
     def _saved(
-        self,
-        seen: Sighting,
-        claim: Claim,
-        tokens: TokenSet,
-        outcome: SaveOutcome,
-        complaints: tuple[str, ...],
+        self, seen: Sighting, unsaved: Unsaved, outcome: SaveOutcome, complaints: tuple[str, ...]
     ) -> Sighting | None:
-        grant = seen.grant
+        grant, claim, tokens = unsaved.grant, unsaved.claim, unsaved.tokens
         if outcome is SaveOutcome.SUPERSEDED:
             return None
         if outcome is SaveOutcome.ENDED:
-            with self._kept_if_interrupted(claim, tokens):
+            with self._kept_if_interrupted(unsaved):
                 self._revoke_if_signed_out(grant.id, tokens)
             return None
         for complaint in complaints:
@@ -272,20 +282,19 @@ class Redeemer:
         Called before each read of a row: the sooner the database has them, the less likely another
         worker takes the claim for in doubt. They are kept until the database is back.
         """
-        for claim, tokens in list(self._unsaved.values()):
+        for unsaved in list(self._unsaved.values()):
             try:
-                if self._store.save(claim, tokens) is SaveOutcome.ENDED:
-                    self._revoke_if_signed_out(claim.grant_id, tokens)
+                self.rescuer.save(unsaved)
             except StoreUnavailable:
                 return
-            self._unsaved.pop(claim.id, None)
+            self._unsaved.pop(unsaved.claim.id, None)
 
     def has_unsaved(self, grant_id: str) -> bool:
         """Return whether a token set of the grant waits in memory to be saved."""
-        return any(claim.grant_id == grant_id for claim, _ in list(self._unsaved.values()))
+        return any(unsaved.grant.id == grant_id for unsaved in list(self._unsaved.values()))
 
     @contextmanager
-    def _kept_if_interrupted(self, claim: Claim, tokens: TokenSet) -> Iterator[None]:
+    def _kept_if_interrupted(self, unsaved: Unsaved) -> Iterator[None]:
         """Keep the token set in memory when anything stops the block, a `gevent.Timeout` as well.
 
         By the claim: two redemptions of one grant may both wait here, and each brought tokens that
@@ -294,7 +303,7 @@ class Redeemer:
         try:
             yield
         except BaseException:
-            self._unsaved[claim.id] = (claim, tokens)
+            self._unsaved[unsaved.claim.id] = unsaved
             raise
 
     def _write_down(self, write: Callable[[], T]) -> T:

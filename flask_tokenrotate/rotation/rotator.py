@@ -28,7 +28,7 @@ from ..errors import (
 )
 from .cache import GrantCache
 from .flights import Flight, Flights
-from .ports import Clock, GrantStore, Observer, TokenEndpoint
+from .ports import Clock, GrantStore, Observer, Rescue, TokenEndpoint
 from .protocol import (
     AHEAD_SHARE,
     ClaimAndRedeem,
@@ -65,6 +65,7 @@ class Rotator:
         endpoint: TokenEndpoint,
         clock: Clock,
         observer: Observer,
+        rescue: Rescue,
         *,
         policy_for: Callable[[str], Policy],
         timing: Timing,
@@ -82,7 +83,9 @@ class Rotator:
         self._cache = GrantCache(clock, entries=cache_entries, seconds=cache_seconds)
         self._flights: Flights[Fresh, TokenRotateError] = Flights(clock, TokenRotateError)
         self._flights_ahead: Flights[None, TokenRotateError] = Flights(clock, TokenRotateError)
-        self._redeemer = Redeemer(store, endpoint, clock, observer, timing, holder=holder, jitter=jitter)
+        self._redeemer = Redeemer(
+            store, endpoint, clock, observer, rescue, timing, holder=holder, jitter=jitter
+        )
         _rotators.add(self)
 
     def fresh(self, grant_id: str, *, min_ttl: float | None = None, at_least: int = 0) -> Fresh:
@@ -165,11 +168,17 @@ class Rotator:
         except GrantUnreadable:
             logger.exception("grant %s is signed out, but its tokens cannot be revoked", grant_id)
             return
+        if grant is not None and self._redeemer.rescuer.take_up_for(grant):
+            grant = self._store.load(grant_id)
         if grant is None or grant.end_reason != "signed_out":
             return
         if ended:
             self._observer.notify("grant_ended", grant, {"reason": "signed_out"})
         self._redeemer.revoke(grant, grant.tokens)
+
+    def rescue(self) -> tuple[int, list[TokenRotateError]]:
+        """Save every rescued token set of this host; return how many, and why others could not be."""
+        return self._redeemer.rescuer.take_up()
 
     def rotate_ahead(self, grant_id: str, *, min_ttl: float | None = None) -> None:
         """Rotate a token that is still fresh, if nobody else does. Never raises our own errors.
@@ -295,6 +304,8 @@ class Rotator:
         grant = self._store.load(grant_id)
         if grant is None:
             raise SignInRequired(None, "no_grant")
+        if self._redeemer.rescuer.take_up_for(grant):
+            grant = self._store.load(grant_id) or grant
         if self._redeemer.has_unsaved(grant_id):
             # The row still has the refresh token that this process has spent; after the claim's
             # deadline it would look in doubt, and a replay would kill the successor held here.

@@ -186,6 +186,16 @@ class Grant:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Unsaved:
+    """A token set that has come and is not in the database yet; ``grant`` as its claim was taken on."""
+
+    grant: Grant
+    claim: Claim
+    tokens: TokenSet
+    http_status: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NewGrant:
     """What `GrantStore.add` makes a row from. The tokens' times are relative: see `TokenAnswer`."""
 

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
@@ -74,6 +74,7 @@ class Rotated:
 
     answer: TokenAnswer
     complaints: tuple[str, ...] = ()
+    http_status: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +82,7 @@ class Refused:
     """The refresh token is dead. ``error`` is the provider's code."""
 
     error: str
+    http_status: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +91,7 @@ class Busy:
 
     cause: str
     retry_after: float | None = None
+    http_status: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +107,7 @@ class Unknown:
 
     cause: str
     timed_out: bool = False
+    http_status: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,9 +116,13 @@ class Misconfigured:
 
     error: str
     cure: str
+    http_status: int | None = field(default=None, compare=False)
 
 
-Verdict = Rotated | Refused | Busy | NotSent | Unknown | Misconfigured
+Answered = Rotated | Refused | Busy | Unknown | Misconfigured
+"""The verdicts on an answer; ``http_status`` is for the ledger, and None where no answer came."""
+
+Verdict = Answered | NotSent
 
 _CURES = {
     "invalid_client": "Check client_id, client_secret and client_auth.",
@@ -138,6 +146,10 @@ def verdict(outcome: HttpAnswer | NoAnswer, rules: AnswerRules) -> Verdict:
         if not outcome.sent:
             return NotSent(cause=outcome.cause)
         return Unknown(cause=outcome.cause, timed_out=outcome.timed_out)
+    return replace(_judged(outcome, rules), http_status=outcome.status)
+
+
+def _judged(outcome: HttpAnswer, rules: AnswerRules) -> Answered:
     headers = {name.lower(): value for name, value in outcome.headers.items()}
     failed = _server_failure(outcome.status, headers, rules)
     if failed is not None:
@@ -167,7 +179,7 @@ def _about_the_rest(outcome: HttpAnswer, error: str | None) -> list[str]:
     return complaints
 
 
-def _by_code(error: str, headers: Mapping[str, str], rules: AnswerRules) -> Verdict:
+def _by_code(error: str, headers: Mapping[str, str], rules: AnswerRules) -> Answered:
     if error in rules.busy_errors:
         return Busy(cause=error, retry_after=retry_after(headers))
     if error in rules.refused_errors:
@@ -175,7 +187,7 @@ def _by_code(error: str, headers: Mapping[str, str], rules: AnswerRules) -> Verd
     return Misconfigured(error=error, cure=_CURES.get(error, _OTHER_CODE))
 
 
-def _without_code(outcome: HttpAnswer, content_type: str, rules: AnswerRules) -> Verdict:
+def _without_code(outcome: HttpAnswer, content_type: str, rules: AnswerRules) -> Answered:
     status, is_html = outcome.status, looks_like_html(content_type, outcome.body)
     if 200 <= status < 300 or not 300 <= status < 500:
         return Unknown(cause="unreadable_answer", timed_out=outcome.timed_out)

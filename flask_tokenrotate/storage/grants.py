@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import ColumnElement, Insert, Row, Update, case, insert, null, select, update
 
-from ..errors import GrantUnreadable
+from ..errors import GrantUnreadable, LedgerConflict, StoreUnavailable
 from ..rotation.ports import Release, SaveOutcome
 from ..rotation.tokens import Claim, EndReason, Grant, NewGrant, TokenSet
 from .engine import Database
+from .ledger import holds_slot, opened, refused, released, rotated
 from .rows import binding, check_storable, exactly, grant_from_row, is_storable, sealed_tokens
 from .schema import NAME_LENGTH, db_now, grants
 from .sealing import DoesNotOpen, Sealer
@@ -76,48 +78,45 @@ class SqlGrantStore:
         row = self._transactions.read(newest_first.limit(1))
         return None if row is None else row.id
 
-    def try_claim(
-        self, grant_id: str, *, seen_version: int, redeems: int, doubts: int, holder: str, seconds: float
-    ) -> Claim | None:
-        """Take the claim by compare-and-set on the version."""
-        claim = Claim(id=secrets.token_hex(16), grant_id=grant_id, version=seen_version + 1, redeems=redeems)
-        now = db_now()
-        statement = (
-            update(grants)
-            .where(_row.id == grant_id, _row.version == seen_version, _row.ended_at.is_(None))
-            .values(
-                version=claim.version,
-                doubts=doubts,
-                claim_id=claim.id,
-                claim_holder=holder[:NAME_LENGTH],
-                claim_version=claim.version,
-                claim_redeems=redeems,
-                claim_taken_at=now,
-                claim_deadline=now + seconds,
-            )
+    def try_claim(self, seen: Grant, *, doubts: int, holder: str, seconds: float) -> Claim | None:
+        """Take the claim by compare-and-set on the version, and its slot in the ledger."""
+        claim = Claim(
+            id=secrets.token_hex(16),
+            grant_id=seen.id,
+            version=seen.version + 1,
+            redeems=seen.token_version,
         )
+        holder = holder[:NAME_LENGTH]
+        refresh_token = seen.tokens.refresh_token
+        token_hash = None if refresh_token is None else self._sealer.hash(refresh_token)
+        statement = _claim(claim, doubts=doubts, holder=holder, seconds=seconds)
+        entry = opened(claim, slot=doubts, token_hash=token_hash, holder=holder)
         patience = self._transactions.patience()
-        while self._transactions.write(statement) is not Outcome.WRITTEN:
-            row = self._read(grant_id)
+        while (outcome := self._transactions.write(statement, entry)) is not Outcome.WRITTEN:
+            row = self._read(seen.id)
             if row is not None and row.claim_id == claim.id:
                 break
-            if row is None or row.version != seen_version or row.ended_at is not None:
+            if row is None or row.version != seen.version or row.ended_at is not None:
                 return None
+            if outcome is Outcome.LOST and self._transactions.read(holds_slot(claim, doubts)) is not None:
+                raise LedgerConflict(seen.id, claim.redeems, doubts)
             patience.spend()
         return claim
 
-    def save(self, claim: Claim, tokens: TokenSet) -> SaveOutcome:
+    def save(
+        self, seen: Grant, claim: Claim, tokens: TokenSet, *, http_status: int | None = None
+    ) -> SaveOutcome:
         """Store the token set unless a newer one is stored or the grant has ended."""
-        row = self._read(claim.grant_id)
-        if row is None:
-            return SaveOutcome.ENDED
-        statement = self._save(row, claim, tokens)
+        statement = self._save(seen, claim, tokens)
+        settles = rotated(claim, http_status)
         patience = self._transactions.patience()
-        while self._transactions.write(statement) is not Outcome.WRITTEN:
+        while self._transactions.write(statement, settles) is not Outcome.WRITTEN:
             row = self._read(claim.grant_id)
             if row is None or row.ended_at is not None:
+                self._tell_ledger(settles)
                 return SaveOutcome.ENDED
             if row.token_version > claim.version:
+                self._tell_ledger(settles)
                 return SaveOutcome.SUPERSEDED
             if row.token_version == claim.version:
                 break
@@ -139,17 +138,29 @@ class SqlGrantStore:
                 **dict.fromkeys(column.name for column in _CLAIM_COLUMNS),
             )
         )
-        return self._written(
+        settles = released(claim, how)
+        done = self._written(
             claim.grant_id,
-            statement,
+            (statement, settles),
             eligible=lambda row: row.claim_id == claim.id,
             # Nobody else gives up this claim, but a save or an end may have cleared it.
             applied=lambda row: row.ended_at is None and row.token_version == claim.redeems,
         )
+        if not done:
+            self._tell_ledger(settles)
+        return done
 
-    def end(self, grant_id: str, reason: EndReason, *, claim: Claim | None = None) -> bool:
+    def end(
+        self,
+        grant_id: str,
+        reason: EndReason,
+        *,
+        claim: Claim | None = None,
+        http_status: int | None = None,
+    ) -> bool:
         """End the row, or end it as far as the claim may."""
         statement = _end(grant_id, reason)
+        settles = () if claim is None else (refused(claim, http_status),)
         if claim is not None:
             statement = statement.where(_row.claim_id == claim.id, _row.token_version == claim.redeems)
 
@@ -158,7 +169,7 @@ class SqlGrantStore:
             return row.ended_at is None and held
 
         return self._written(
-            grant_id, statement, eligible=eligible, applied=lambda row: row.end_reason == reason
+            grant_id, (statement, *settles), eligible=eligible, applied=lambda row: row.end_reason == reason
         )
 
     def expire(self, grant_id: str, token_version: int) -> bool:
@@ -170,7 +181,7 @@ class SqlGrantStore:
         )
         return self._written(
             grant_id,
-            statement,
+            (statement,),
             eligible=lambda row: row.token_version == token_version,
             applied=lambda row: False,
         )
@@ -183,7 +194,7 @@ class SqlGrantStore:
     def _written(
         self,
         grant_id: str,
-        statement: Update,
+        statements: tuple[Update, ...],
         *,
         eligible: Callable[[Row[Any]], bool],
         applied: Callable[[Row[Any]], bool],
@@ -194,13 +205,18 @@ class SqlGrantStore:
         """
         patience = self._transactions.patience()
         unanswered = False
-        while (outcome := self._transactions.write(statement)) is not Outcome.WRITTEN:
+        while (outcome := self._transactions.write(*statements)) is not Outcome.WRITTEN:
             unanswered = unanswered or outcome is Outcome.UNKNOWN
             row = self._read(grant_id)
             if row is None or not eligible(row):
                 return unanswered and row is not None and applied(row)
             patience.spend()
         return True
+
+    def _tell_ledger(self, settles: Update) -> None:
+        """Write down the outcome of a claim that the row has moved past: for people, so tried once."""
+        with suppress(StoreUnavailable):
+            self._transactions.write(settles)
 
     def _insert(self, grant_id: str, new: NewGrant) -> Insert:
         bound_to = binding(grant_id, new.provider, new.user_id, new.subject)
@@ -222,8 +238,8 @@ class SqlGrantStore:
             failures=0,
         )
 
-    def _save(self, row: Row[Any], claim: Claim, tokens: TokenSet) -> Update:
-        bound_to = binding(row.id, row.provider, row.user_id, row.subject)
+    def _save(self, seen: Grant, claim: Claim, tokens: TokenSet) -> Update:
+        bound_to = binding(seen.id, seen.provider, seen.user_id, seen.subject)
         return (
             update(grants)
             # Fenced by the token version alone: a late winner's row has moved, and its token set is
@@ -251,6 +267,24 @@ class SqlGrantStore:
 def living_of(user_id: str) -> ColumnElement[bool]:
     """Return the condition that a grant is the user's and has not ended."""
     return exactly(_row.user_id, user_id) & _row.ended_at.is_(None)
+
+
+def _claim(claim: Claim, *, doubts: int, holder: str, seconds: float) -> Update:
+    now = db_now()
+    return (
+        update(grants)
+        .where(_row.id == claim.grant_id, _row.version == claim.version - 1, _row.ended_at.is_(None))
+        .values(
+            version=claim.version,
+            doubts=doubts,
+            claim_id=claim.id,
+            claim_holder=holder,
+            claim_version=claim.version,
+            claim_redeems=claim.redeems,
+            claim_taken_at=now,
+            claim_deadline=now + seconds,
+        )
+    )
 
 
 def ending(reason: EndReason) -> Update:

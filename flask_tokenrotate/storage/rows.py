@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Row
@@ -25,29 +26,49 @@ def binding(grant_id: str, provider: str, user_id: str | None, subject: str | No
 
 def sealed_tokens(sealer: Sealer, tokens: TokenSet, bound_to: Binding) -> bytes:
     """Return the sealed part of ``tokens``."""
-    facts = {
+    return sealer.seal(json.dumps(written_tokens(tokens)).encode(), bound_to)
+
+
+def written_tokens(tokens: TokenSet) -> dict[str, Any]:
+    """Return what of ``tokens`` is only ever written sealed: all but the times."""
+    return {
         "access_token": tokens.access_token.reveal(),
         "refresh_token": _revealed(tokens.refresh_token),
         "token_type": tokens.token_type,
         "scopes": None if tokens.scopes is None else sorted(tokens.scopes),
         "id_token": _revealed(tokens.id_token),
     }
-    return sealer.seal(json.dumps(facts).encode(), bound_to)
+
+
+def read_tokens(
+    facts: Mapping[str, Any],
+    *,
+    expires_at: float | None,
+    lifetime: float | None,
+    refresh_expires_at: float | None,
+) -> TokenSet:
+    """Return the token set that `written_tokens` and the times came from."""
+    return TokenSet(
+        access_token=Secret(facts["access_token"]),
+        refresh_token=_secret(facts["refresh_token"]),
+        token_type=facts["token_type"],
+        scopes=None if facts["scopes"] is None else frozenset(facts["scopes"]),
+        expires_at=expires_at,
+        lifetime=lifetime,
+        refresh_expires_at=refresh_expires_at,
+        id_token=_secret(facts["id_token"]),
+    )
 
 
 def grant_from_row(row: Row[Any], sealer: Sealer) -> Grant:
     """Return the grant that ``row`` holds. Raises `sealing.DoesNotOpen`."""
     bound_to = binding(row.id, row.provider, row.user_id, row.subject)
     facts = json.loads(sealer.open(row.sealed, bound_to))
-    tokens = TokenSet(
-        access_token=Secret(facts["access_token"]),
-        refresh_token=_secret(facts["refresh_token"]),
-        token_type=facts["token_type"],
-        scopes=None if facts["scopes"] is None else frozenset(facts["scopes"]),
+    tokens = read_tokens(
+        facts,
         expires_at=row.expires_at,
         lifetime=row.lifetime,
         refresh_expires_at=row.refresh_expires_at,
-        id_token=_secret(facts["id_token"]),
     )
     return Grant(
         id=row.id,

@@ -9,7 +9,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Connection, Double, Index, Integer, LargeBinary, MetaData, String, Table, event
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Connection,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    event,
+)
 from sqlalchemy.dialects.mysql import VARCHAR
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -84,6 +96,28 @@ sessions = Table(
     Column("user_id", _text(NAME_LENGTH), index=True),
     Column("expires_at", Double, nullable=False, index=True),
     Column("ended_at", Double),
+    **_OPTIONS,
+)
+
+
+redemptions = Table(
+    "tokenrotate_redemptions",
+    metadata,
+    Column("claim_id", _text(32), primary_key=True),
+    Column("grant_id", _text(32), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("redeems", Integer, nullable=False),
+    # 0 for the first redemption, 1 for the one replay, NULL once the refresh token is known unspent.
+    Column("slot", Integer),
+    Column("token_hash", _text(64)),
+    Column("holder", _text(NAME_LENGTH), nullable=False),
+    Column("claimed_at", Double, nullable=False),
+    Column("settled_at", Double),
+    Column("verdict", _text(32)),
+    Column("http_status", Integer),
+    # The database's own refusal of one redemption too many, whatever the code above it does.
+    Index("tokenrotate_redemptions_slot", "grant_id", "redeems", "slot", unique=True),
+    CheckConstraint("slot in (0, 1)", name="tokenrotate_redemptions_two_slots"),
     **_OPTIONS,
 )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import json
 import os
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ..errors import Misconfigured
+from ..rotation.tokens import Secret
 
 KEY_BYTES = 32
 _FORMAT = b"\x01"
@@ -47,6 +49,7 @@ class Sealer:
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._ciphers = {_fingerprint(key): AESGCM(key) for key in keys}
         self._first = _fingerprint(keys[0])
+        self._hash_key = _expanded(keys[0], b"flask-tokenrotate ledger 1")
         self.fingerprints = tuple(fingerprint.hex() for fingerprint in self._ciphers)
 
     def seal(self, plain: bytes, bound_to: Binding) -> bytes:
@@ -56,6 +59,15 @@ class Sealer:
         return (
             header + nonce + self._ciphers[self._first].encrypt(nonce, plain, _associated(header, bound_to))
         )
+
+    def hash(self, secret: Secret) -> str:
+        """Return the keyed hash (HMAC-SHA256) by which the ledger tells refresh tokens apart.
+
+        Its key is derived from the first sealing key: without it nobody can try out tokens against it.
+        """
+        return hmac.new(
+            self._hash_key, secret.reveal().encode("utf-8", "surrogatepass"), "sha256"
+        ).hexdigest()
 
     def open(self, sealed: bytes, bound_to: Binding) -> bytes:
         """Return what was sealed. Raises `DoesNotOpen` when no key opens it with ``bound_to``."""
@@ -121,9 +133,11 @@ def _decoded(word: object, position: int) -> bytes:
 
 def _derived(secret: str | bytes) -> bytes:
     material = secret.encode() if isinstance(secret, str) else secret
-    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b"flask-tokenrotate sealing 1").derive(
-        material
-    )
+    return _expanded(material, b"flask-tokenrotate sealing 1")
+
+
+def _expanded(material: bytes, info: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(material)
 
 
 def _fingerprint(key: bytes) -> bytes:

@@ -98,7 +98,9 @@ class SqlSessionStore:
             if not living and self._transactions.read(select(_row.id_hash).where(mine).limit(1)) is None:
                 return list(ended)
             self._transactions.write(
-                update(sessions).where(mine).values(_ended()), ending("signed_out").where(living_of(user_id))
+                update(sessions).where(mine).values(_ended()),
+                ending("signed_out").where(living_of(user_id)),
+                guarded=False,
             )
             ended |= dict.fromkeys(living)
             patience.spend()

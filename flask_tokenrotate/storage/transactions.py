@@ -1,4 +1,4 @@
-"""One statement, one transaction: how every read and every guarded write reaches the database.
+"""One guarded write, one transaction: how every read and every write reaches the database.
 
 A write never has a SELECT before it in its transaction: on MariaDB and SQLite the snapshot that the
 SELECT took makes the write fail or look at an old row. What a write came to is an `Outcome`, and
@@ -10,6 +10,8 @@ and looks for its own mark (a random id or its token version), because
 - ``LOST`` may be learnt at COMMIT, after a row count of 1 (Galera), and need not mean that another
   writer won (false serialization failures);
 - ``UNKNOWN`` (the connection broke) may be written or not.
+
+What belongs to a write (its row in the ledger) follows it in its transaction, and only if it touched a row.
 
 Repeating a write is safe because its guard and its mark stay the same: if the first one was applied after
 all, the repeated one touches nothing and the row shows the mark.
@@ -103,18 +105,19 @@ class Transactions:
                 else:
                     raise translated(error, engine) from cause(error)
 
-    def write(self, statement: UpdateBase, *before: UpdateBase) -> Outcome:
-        """Execute ``statement`` in a transaction of its own, after ``before`` where given, and commit.
+    def write(self, statement: UpdateBase, *then: UpdateBase, guarded: bool = True) -> Outcome:
+        """Execute ``statement`` in a transaction of its own and, if it touched a row, ``then``; commit.
 
+        Not ``guarded``: ``then`` is executed in any case, and the outcome of what commits is WRITTEN.
         Raises `StoreUnavailable` and `TablesMissing` when certainly nothing was written and trying
         again is of no use.
         """
         engine = self._database.engine()
         try:
             with engine.connect() as connection:
-                if before:
+                if then:
                     _begin(connection)
-                return _commit(connection, (*before, statement))
+                return _commit(connection, statement, then, guarded=guarded)
         except SQLAlchemyError as error:
             failure = classify(error) if isinstance(error, DBAPIError) else Failure.REFUSED
             if failure is Failure.LOST:
@@ -132,11 +135,17 @@ def _begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN")
 
 
-def _commit(connection: Connection, statements: tuple[UpdateBase, ...]) -> Outcome:
+def _commit(
+    connection: Connection, statement: UpdateBase, then: tuple[UpdateBase, ...], *, guarded: bool
+) -> Outcome:
     """Execute and commit; where that fails, leave nothing open before the error goes on."""
     try:
-        for statement in statements:
-            result: CursorResult[Any] = connection.execute(statement)
+        result: CursorResult[Any] = connection.execute(statement)
+        # PostgreSQL's driver tells no row count of an INSERT, which writes its row or raises.
+        written = not guarded or result.is_insert or result.rowcount == 1
+        if written:
+            for each in then:
+                connection.execute(each)
         connection.commit()
     except DBAPIError:
         try:
@@ -146,4 +155,4 @@ def _commit(connection: Connection, statements: tuple[UpdateBase, ...]) -> Outco
             # Galera without quorum refuses ROLLBACK too: such a connection must not go back to the pool.
             connection.invalidate()
         raise
-    return Outcome.WRITTEN if result.rowcount == 1 else Outcome.UNTOUCHED
+    return Outcome.WRITTEN if written else Outcome.UNTOUCHED

@@ -31,7 +31,8 @@ _DEFAULTS: Mapping[str, Any] = {
 _SERVER_DEFAULTS: Mapping[str, Any] = {"pool_recycle": 280, "pool_use_lifo": True}
 _CONNECT_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "pysqlite": {"timeout": 4.0},
-    "psycopg": {"connect_timeout": 5},
+    # A worker that is stopped inside a transaction holds its lock; PostgreSQL waits for ever by default.
+    "psycopg": {"connect_timeout": 5, "options": "-c lock_timeout=4000"},
     "pymysql": {
         "connect_timeout": 5,
         "read_timeout": 10,

@@ -12,8 +12,20 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from ..errors import LedgerConflict, RescueFailed
 from ..rotation.ports import AttemptMiss, Release, SaveOutcome
-from ..rotation.tokens import Attempt, Claim, EndReason, Grant, NewGrant, Secret, StandingClaim, TokenSet
+from ..rotation.protocol import MAX_POSTS
+from ..rotation.tokens import (
+    Attempt,
+    Claim,
+    EndReason,
+    Grant,
+    NewGrant,
+    Secret,
+    StandingClaim,
+    TokenSet,
+    Unsaved,
+)
 
 KEEP_EXPIRED_SECONDS = 3600.0
 """How long an expired attempt is kept, as in the real store."""
@@ -27,11 +39,25 @@ class DatabaseClock(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerRow:
+    """One claim in the ledger; ``slot`` None: its refresh token is known to be unspent."""
+
+    claim: Claim
+    slot: int | None
+    verdict: str | None = None
+    http_status: int | None = None
+
+
 class MemoryGrantStore:
-    """Grants in ``rows``, by id. Ids are counted, so that a failing schedule reads well."""
+    """Grants in ``rows``, by id, and the ledger, by claim id.
+
+    Ids are counted, so that a failing schedule reads well.
+    """
 
     def __init__(self, clock: DatabaseClock = time) -> None:
         self.rows: dict[str, Grant] = {}
+        self.ledger: dict[str, LedgerRow] = {}
         self._clock = clock
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
@@ -68,26 +94,32 @@ class MemoryGrantStore:
                     return row.id
         return None
 
-    def try_claim(
-        self, grant_id: str, *, seen_version: int, redeems: int, doubts: int, holder: str, seconds: float
-    ) -> Claim | None:
-        """Take the claim by compare-and-set on the version."""
+    def try_claim(self, seen: Grant, *, doubts: int, holder: str, seconds: float) -> Claim | None:
+        """Take the claim by compare-and-set on the version, and its slot in the ledger."""
         with self._lock:
-            row = self.rows.get(grant_id)
-            if row is None or row.version != seen_version or row.ended_at is not None:
+            row = self.rows.get(seen.id)
+            if row is None or row.version != seen.version or row.ended_at is not None:
                 return None
-            version = seen_version + 1
             claim = Claim(
-                id=f"claim-{next(self._numbers)}", grant_id=grant_id, version=version, redeems=redeems
+                id=f"claim-{next(self._numbers)}",
+                grant_id=seen.id,
+                version=seen.version + 1,
+                redeems=seen.token_version,
             )
+            if self._slot_is_refused(claim, doubts):
+                raise LedgerConflict(seen.id, claim.redeems, doubts)
+            self.ledger[claim.id] = LedgerRow(claim=claim, slot=doubts)
             now = self._clock.time()
             standing = StandingClaim(claim=claim, holder=holder, taken_at=now, deadline=now + seconds)
             self._write(row, standing=standing, doubts=doubts)
             return claim
 
-    def save(self, claim: Claim, tokens: TokenSet) -> SaveOutcome:
+    def save(
+        self, seen: Grant, claim: Claim, tokens: TokenSet, *, http_status: int | None = None
+    ) -> SaveOutcome:
         """Store the token set unless a newer one is stored or the grant has ended."""
         with self._lock:
+            self._tell_ledger(claim, verdict="rotated", http_status=http_status)
             row = self.rows.get(claim.grant_id)
             if row is None or row.ended_at is not None:
                 return SaveOutcome.ENDED
@@ -109,6 +141,10 @@ class MemoryGrantStore:
     def release(self, claim: Claim, how: Release) -> bool:
         """Clear the claim by its id."""
         with self._lock:
+            told = self.ledger.get(claim.id)
+            if told is not None and told.verdict is None:
+                slot = None if how.is_unspent else told.slot
+                self._tell_ledger(claim, verdict=how.verdict, http_status=how.http_status, slot=slot)
             row = self.rows.get(claim.grant_id)
             if row is None or not _stands(row, claim):
                 return False
@@ -123,10 +159,20 @@ class MemoryGrantStore:
             )
             return True
 
-    def end(self, grant_id: str, reason: EndReason, *, claim: Claim | None = None) -> bool:
+    def end(
+        self,
+        grant_id: str,
+        reason: EndReason,
+        *,
+        claim: Claim | None = None,
+        http_status: int | None = None,
+    ) -> bool:
         """End the row, or end it as far as the claim may."""
         with self._lock:
-            return self._end(grant_id, reason, claim)
+            ended = self._end(grant_id, reason, claim)
+            if ended and claim is not None:
+                self._tell_ledger(claim, verdict="refused", http_status=http_status)
+            return ended
 
     def expire(self, grant_id: str, token_version: int) -> bool:
         """Set the expiry of the stored access token to now."""
@@ -147,12 +193,41 @@ class MemoryGrantStore:
         self._write(row, standing=None, ended_at=self._clock.time(), end_reason=reason)
         return True
 
+    def _slot_is_refused(self, claim: Claim, slot: int) -> bool:
+        return slot >= MAX_POSTS or any(
+            (row.claim.grant_id, row.claim.redeems, row.slot) == (claim.grant_id, claim.redeems, slot)
+            for row in self.ledger.values()
+        )
+
+    def _tell_ledger(self, claim: Claim, **outcome: Any) -> None:
+        if claim.id in self.ledger:
+            self.ledger[claim.id] = replace(self.ledger[claim.id], **outcome)
+
     def _write(self, row: Grant, **changes: Any) -> None:
         self.rows[row.id] = replace(row, version=row.version + 1, **changes)
 
 
 def _stands(row: Grant, claim: Claim) -> bool:
     return row.standing is not None and row.standing.claim.id == claim.id
+
+
+class MemoryRescue:
+    """What waits in ``kept``, by claim id: the rescue folder of one host."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Unsaved] = {}
+
+    def put(self, unsaved: Unsaved) -> None:
+        """Keep it."""
+        self.kept[unsaved.claim.id] = unsaved
+
+    def waiting(self, grant_id: str | None = None) -> list[Unsaved | RescueFailed]:
+        """Return what waits."""
+        return [each for each in list(self.kept.values()) if grant_id in (None, each.grant.id)]
+
+    def remove(self, claim: Claim) -> None:
+        """Remove it."""
+        self.kept.pop(claim.id, None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
 import click
 from flask.cli import AppGroup, with_appcontext
 
@@ -9,6 +12,9 @@ from ..errors import TokenRotateError
 from ..storage.reseal import Resealed
 from .addresses import callback_path
 from .state import current_state
+
+if TYPE_CHECKING:
+    from ..storage.audit import Redemption
 
 tokenrotate = AppGroup("tokenrotate", help="Keep OAuth 2 tokens fresh (Flask-TokenRotate).")
 
@@ -122,6 +128,84 @@ def urls(base_url: str | None) -> None:
                 click.echo(f"{name}\t{origin}{callback_path(name)}")
     except TokenRotateError as error:
         raise _Failure(error) from error
+
+
+@tokenrotate.command("history")
+@click.argument("grant_id", metavar="GRANT")
+@with_appcontext
+def history(grant_id: str) -> None:
+    """Print what became of each redemption of a grant, oldest first. Times are UTC."""
+    try:
+        story = current_state().audit.history(grant_id)
+    except TokenRotateError as error:
+        raise _Failure(error) from error
+    if not story:
+        raise click.ClickException(f"The ledger has no redemption of a grant {grant_id!r}.")
+    for redemption in story:
+        click.echo(_line(redemption))
+
+
+def _line(redemption: Redemption) -> str:
+    status = "" if redemption.http_status is None else f" (HTTP {redemption.http_status})"
+    outcome = f"{redemption.verdict}{status}" if redemption.verdict else "no outcome written"
+    took = (
+        ""
+        if redemption.settled_at is None
+        else f" {redemption.settled_at - redemption.claimed_at:.3f} s later"
+    )
+    attempt = {None: "unspent", 0: "first redemption", 1: "replay"}[redemption.slot]
+    return (
+        f"{_utc(redemption.claimed_at)}  version {redemption.version}: {redemption.holder} redeems "
+        f"version {redemption.redeems} ({attempt}) -> {outcome}{took}"
+    )
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ", timespec="milliseconds")
+
+
+@tokenrotate.command("verify")
+@with_appcontext
+def verify() -> None:
+    """Audit the whole ledger; print each breach of the protocol and exit with 1 if there is one."""
+    try:
+        breaches = current_state().audit.breaches()
+    except TokenRotateError as error:
+        raise _Failure(error) from error
+    for breach in breaches:
+        click.echo(f"{breach.grant_id}: {breach.what}")
+    if breaches:
+        raise click.ClickException(f"The ledger shows {len(breaches)} breaches of the protocol.")
+    click.echo("The ledger and the grants agree with the protocol.")
+
+
+@tokenrotate.command("rescue")
+@with_appcontext
+def rescue() -> None:
+    """Save the token sets that wait in rescue files; exit with 1 if one could not be."""
+    try:
+        saved, errors = current_state().rotator.rescue()
+    except TokenRotateError as error:
+        raise _Failure(error) from error
+    click.echo(f"{saved} rescued token sets were taken up.")
+    for failed in errors:
+        click.echo(str(failed), err=True)
+    if errors:
+        raise click.ClickException(f"{len(errors)} rescued token sets could not be taken up.")
+
+
+@tokenrotate.command("prune-ledger")
+@click.option(
+    "--days", type=click.FloatRange(min=0), default=90.0, show_default=True, help="Age of what is kept."
+)
+@with_appcontext
+def prune_ledger(days: float) -> None:
+    """Delete old redemptions from the ledger; what the stored tokens depend on stays."""
+    try:
+        pruned = current_state().audit.prune(days=days)
+    except TokenRotateError as error:
+        raise _Failure(error) from error
+    click.echo(f"{pruned} redemptions older than {days:g} days were deleted.")
 
 
 @tokenrotate.command(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..providers.endpoint import OAuthEndpoint
     from ..providers.profile import Provider
     from ..providers.resource import ProtectedSession
+    from ..storage.audit import Audit
     from ..storage.reseal import Resealed
     from ..storage.sessions import SqlSessionStore
     from ..storage.survey import Survey
@@ -55,6 +56,7 @@ class State:
     grants: GrantStore
     attempts: AttemptStore
     sessions: SqlSessionStore
+    audit: Audit
     endpoint: OAuthEndpoint
     authorization_url: AuthorizationUrl
     api: Callable[[], ProtectedSession]

@@ -82,12 +82,12 @@ def _stopper(switch: Path) -> Callable[..., Any]:
     return stop_after_claim
 
 
-def _save_in_time(save: Callable[..., Any], store: SqlGrantStore, claim: Any, tokens: Any) -> Any:
-    grant = store.load(claim.grant_id)
+def _save_in_time(save: Callable[..., Any], store: SqlGrantStore, seen: Any, *rest: Any, **facts: Any) -> Any:
+    grant = store.load(seen.id)
     standing = None if grant is None else grant.standing
     if grant is None or standing is None or standing.deadline < grant.seen_at:
         return SaveOutcome.SUPERSEDED
-    return save(store, claim, tokens)
+    return save(store, seen, *rest, **facts)
 
 
 def _post_any_time(

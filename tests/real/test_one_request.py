@@ -121,10 +121,8 @@ def test_without_the_claim_both_applications_would_post(
 ) -> None:
     """The control: where everybody gets a claim without asking the row, the family is revoked."""
 
-    def claim_anyway(store: SqlGrantStore, grant_id: str, **facts: Any) -> Claim:
-        return Claim(
-            id="made up", grant_id=grant_id, version=facts["seen_version"] + 1, redeems=facts["redeems"]
-        )
+    def claim_anyway(store: SqlGrantStore, seen: Any, **facts: Any) -> Claim:
+        return Claim(id="made up", grant_id=seen.id, version=seen.version + 1, redeems=seen.token_version)
 
     monkeypatch.setattr(SqlGrantStore, "try_claim", claim_anyway)
     with provider.hold("received") as gate, ThreadPoolExecutor() as threads:

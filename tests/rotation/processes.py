@@ -12,6 +12,7 @@ from flask_tokenrotate.rotation.rotator import Rotator
 from flask_tokenrotate.rotation.tokens import Grant, NewGrant, Secret, TokenAnswer, TokenSet
 from flask_tokenrotate.rotation.verdict import Rotated, Verdict
 from flask_tokenrotate.testing import ManualClock, MemoryGrantStore
+from flask_tokenrotate.testing.memory import MemoryRescue
 
 LIFETIME = 3600.0
 
@@ -101,6 +102,7 @@ class World:
         self.store = FailingStore(self.clock)
         self.endpoint = ScriptedEndpoint()
         self.heard = Heard()
+        self.rescue = MemoryRescue()
         self.policy = Policy(min_ttl=30.0, ahead=300.0, settle=2.0, on_unknown="replay")
         self.timing = Timing()
 
@@ -111,6 +113,7 @@ class World:
             self.endpoint,
             clock or self.clock,
             self.heard,
+            self.rescue,
             policy_for=lambda provider: self.policy,
             timing=self.timing,
             cache_entries=100,
@@ -136,10 +139,9 @@ class World:
         """Take the claim as a process that is not there any more."""
         row = self.row(grant_id)
         return self.store.try_claim(
-            grant_id,
-            seen_version=row.version,
-            redeems=row.token_version,
-            doubts=row.doubts,
+            row,
+            doubts=row.doubts
+            + (row.standing is not None and row.standing.claim.redeems == row.token_version),
             holder="elsewhere",
             seconds=self.timing.claim if seconds is None else seconds,
         )
@@ -148,7 +150,7 @@ class World:
         """Save the winner's token set for the claim."""
         answer = self.endpoint.rotated(access_token=Secret("access-elsewhere")).answer
         tokens = self.row(claim.grant_id).tokens.rotated(answer, now=self.clock.time())
-        self.store.save(claim, tokens)
+        self.store.save(self.row(claim.grant_id), claim, tokens)
 
 
 def access(fresh: Any) -> str:

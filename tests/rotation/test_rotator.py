@@ -23,6 +23,7 @@ from flask_tokenrotate.errors import (
 from flask_tokenrotate.rotation import rotator as rotator_module
 from flask_tokenrotate.rotation.ports import EVENTS
 from flask_tokenrotate.rotation.redeemer import Redeemer
+from flask_tokenrotate.rotation.rescue import Rescuer
 from flask_tokenrotate.rotation.rotator import YOUNG
 from flask_tokenrotate.rotation.tokens import Secret
 from flask_tokenrotate.rotation.verdict import (
@@ -611,6 +612,7 @@ class TestSaveFails:
     ) -> None:
         """The control: looking at the row alone posts the spent refresh token once more."""
         monkeypatch.setattr(Redeemer, "has_unsaved", lambda *_: False)
+        monkeypatch.setattr(Rescuer, "take_up_for", lambda *_: False)
         grant_id = world.sign_in(remaining=100.0)
         rotator = world.process(cache_seconds=0.0)
         world.store.away = {"save"}
@@ -625,7 +627,7 @@ class TestSaveFails:
         class Timeout(BaseException):
             pass
 
-        def interrupted(*_: object) -> object:
+        def interrupted(*_: object, **__: object) -> object:
             del world.store.save
             raise Timeout
 

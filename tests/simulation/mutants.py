@@ -20,6 +20,7 @@ from flask_tokenrotate.rotation.flights import Flights
 from flask_tokenrotate.rotation.memo import RequestMemo
 from flask_tokenrotate.rotation.ports import SaveOutcome
 from flask_tokenrotate.rotation.redeemer import Redeemer
+from flask_tokenrotate.rotation.rescue import Rescuer
 from flask_tokenrotate.rotation.tokens import Claim
 from flask_tokenrotate.testing.memory import MemoryGrantStore
 
@@ -55,12 +56,21 @@ def _pretended(row: Any, redeems: int) -> Claim:
     return Claim(id="pretended", grant_id=row.id, version=row.version + 1, redeems=redeems)
 
 
+WITHOUT_SLOTS = ("expired_claim_is_free", "replay_unlimited", "doubts_forgotten_by_claims")
+"""Mutants for which the ledger's slots are switched off: with them nobody posts twice all the same."""
+
+
+def without_slots() -> AbstractContextManager[Any]:
+    """Let the ledger take any number of redemptions of one refresh token."""
+    return patch.object(MemoryGrantStore, "_slot_is_refused", lambda *_: False)
+
+
 @breaks("1: claim before redeem", "I1")
 def claim_skipped() -> Iterator[None]:
     """Whoever wants to redeem does, without a word to the others."""
 
-    def try_claim(self: Any, grant_id: str, *, redeems: int, **_: Any) -> Claim:
-        return _pretended(self.rows[grant_id], redeems)
+    def try_claim(self: Any, seen: Any, **_: Any) -> Claim:
+        return _pretended(self.rows[seen.id], seen.token_version)
 
     with patch.object(MemoryGrantStore, "try_claim", try_claim):
         yield
@@ -71,9 +81,9 @@ def losers_post() -> Iterator[None]:
     """Who loses the claim redeems all the same."""
 
     def make(original: Any) -> Any:
-        def try_claim(self: Any, grant_id: str, *, redeems: int, **rest: Any) -> Claim:
-            won = original(self, grant_id, redeems=redeems, **rest)
-            return won or _pretended(self.rows[grant_id], redeems)
+        def try_claim(self: Any, seen: Any, **rest: Any) -> Claim:
+            won = original(self, seen, **rest)
+            return won or _pretended(self.rows[seen.id], seen.token_version)
 
         return try_claim
 
@@ -94,7 +104,7 @@ def expired_claim_is_free() -> Iterator[None]:
 
         return obstacle
 
-    with _replaced(protocol, "_obstacle", make):
+    with without_slots(), _replaced(protocol, "_obstacle", make):
         yield
 
 
@@ -116,7 +126,7 @@ def replay_unlimited() -> Iterator[None]:
     def may_post_again(doubts: int, policy: protocol.Policy) -> bool:
         return doubts < 1 or policy.on_unknown == "replay"
 
-    with ExitStack() as stack:
+    with without_slots(), ExitStack() as stack:
         for module in (protocol, redeemer):
             stack.enter_context(patch.object(module, "may_post_again", may_post_again))
         yield
@@ -127,9 +137,9 @@ def doubts_forgotten_by_claims() -> Iterator[None]:
     """A claim does not write down how many attempts came before it."""
 
     def make(original: Any) -> Any:
-        return lambda self, grant_id, *, doubts, **rest: original(self, grant_id, doubts=0, **rest)
+        return lambda self, seen, *, doubts, **rest: original(self, seen, doubts=0, **rest)
 
-    with _replaced(MemoryGrantStore, "try_claim", make):
+    with without_slots(), _replaced(MemoryGrantStore, "try_claim", make):
         yield
 
 
@@ -160,12 +170,12 @@ def save_unfenced() -> Iterator[None]:
     """Whoever saves last wins, however old its claim."""
 
     def make(original: Any) -> Any:
-        def save(self: Any, claim: Claim, tokens: Any) -> SaveOutcome:
+        def save(self: Any, seen: Any, claim: Claim, tokens: Any, **rest: Any) -> SaveOutcome:
             row = self.rows[claim.grant_id]
             if row.ended_at is None and row.token_version > claim.version:
                 self._write(row, tokens=tokens, token_version=claim.version)
                 return SaveOutcome.SAVED
-            return original(self, claim, tokens)
+            return original(self, seen, claim, tokens, **rest)
 
         return save
 
@@ -178,10 +188,10 @@ def save_fenced_by_whole_row() -> Iterator[None]:
     """A save is refused as soon as anything about the row has changed."""
 
     def make(original: Any) -> Any:
-        def save(self: Any, claim: Claim, tokens: Any) -> SaveOutcome:
+        def save(self: Any, seen: Any, claim: Claim, tokens: Any, **rest: Any) -> SaveOutcome:
             if self.rows[claim.grant_id].version != claim.version:
                 return SaveOutcome.SUPERSEDED
-            return original(self, claim, tokens)
+            return original(self, seen, claim, tokens, **rest)
 
         return save
 
@@ -196,12 +206,19 @@ def unsaved_tokens_dropped() -> Iterator[None]:
         yield
 
 
+@breaks("8: the next process takes up what was rescued", "I1")
+def rescue_ignored() -> Iterator[None]:
+    """Nobody looks for the token set that another process could not save."""
+    with patch.object(Rescuer, "take_up_for", lambda *_: False):
+        yield
+
+
 @breaks("6: a refusal is believed only of the stored token set", "I3")
 def refused_loser_ends_the_grant() -> Iterator[None]:
     """A holder that was refused ends the grant, whatever was saved meanwhile."""
 
     def make(original: Any) -> Any:
-        return lambda self, grant_id, reason, *, claim=None: original(self, grant_id, reason)
+        return lambda self, grant_id, reason, **_: original(self, grant_id, reason)
 
     with _replaced(MemoryGrantStore, "end", make):
         yield
@@ -251,12 +268,12 @@ def late_save_revives() -> Iterator[None]:
     """A save does not look at whether the grant has ended."""
 
     def make(original: Any) -> Any:
-        def save(self: Any, claim: Claim, tokens: Any) -> SaveOutcome:
+        def save(self: Any, seen: Any, claim: Claim, tokens: Any, **rest: Any) -> SaveOutcome:
             row = self.rows[claim.grant_id]
             if row.ended_at is not None:
                 self._write(row, tokens=tokens, token_version=claim.version, ended_at=None, end_reason=None)
                 return SaveOutcome.SAVED
-            return original(self, claim, tokens)
+            return original(self, seen, claim, tokens, **rest)
 
         return save
 

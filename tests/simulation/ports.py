@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from flask_tokenrotate.errors import StoreUnavailable
 from flask_tokenrotate.rotation.ports import Release, SaveOutcome
-from flask_tokenrotate.rotation.tokens import Claim, EndReason, Grant, Secret, TokenSet
+from flask_tokenrotate.rotation.tokens import Claim, EndReason, Grant, Secret, TokenSet, Unsaved
 from flask_tokenrotate.rotation.verdict import NotSent, Rotated, Unknown, Verdict
-from flask_tokenrotate.testing.memory import MemoryGrantStore
+from flask_tokenrotate.testing.memory import MemoryGrantStore, MemoryRescue
 
 from .provider import Message, Provider
 from .referee import Referee
@@ -47,34 +47,32 @@ class StoppingStore:
 
     def load(self, grant_id: str) -> Grant | None:
         """Read the row."""
-        return self._call(f"load {grant_id}", lambda: self._rows.load(grant_id))
 
-    def try_claim(
-        self, grant_id: str, *, seen_version: int, redeems: int, doubts: int, holder: str, seconds: float
-    ) -> Claim | None:
+        def load() -> Grant | None:
+            self._referee.loads()
+            return self._rows.load(grant_id)
+
+        return self._call(f"load {grant_id}", load)
+
+    def try_claim(self, seen: Grant, *, doubts: int, holder: str, seconds: float) -> Claim | None:
         """Take the claim."""
 
         def claim() -> Claim | None:
-            before = self._rows.rows[grant_id]
-            won = self._rows.try_claim(
-                grant_id,
-                seen_version=seen_version,
-                redeems=redeems,
-                doubts=doubts,
-                holder=holder,
-                seconds=seconds,
-            )
+            before = self._rows.rows[seen.id]
+            won = self._rows.try_claim(seen, doubts=doubts, holder=holder, seconds=seconds)
             if won is not None:
                 self._referee.claimed(won, before, seconds)
             return won
 
-        return self._call(f"try_claim {grant_id} as of version {seen_version}", claim)
+        return self._call(f"try_claim {seen.id} as of version {seen.version}", claim)
 
-    def save(self, claim: Claim, tokens: TokenSet) -> SaveOutcome:
+    def save(
+        self, seen: Grant, claim: Claim, tokens: TokenSet, *, http_status: int | None = None
+    ) -> SaveOutcome:
         """Save the token set."""
         return self._call(
             f"save {tokens.access_token.reveal()} with claim {claim.version}",
-            lambda: self._rows.save(claim, tokens),
+            lambda: self._rows.save(seen, claim, tokens, http_status=http_status),
         )
 
     def release(self, claim: Claim, how: Release) -> bool:
@@ -82,9 +80,9 @@ class StoppingStore:
         what = f"release claim {claim.version} ({how.failure}{', in doubt' if how.in_doubt else ''})"
         return self._call(what, lambda: self._rows.release(claim, how))
 
-    def end(self, grant_id: str, reason: EndReason, *, claim: Claim | None = None) -> bool:
+    def end(self, grant_id: str, reason: EndReason, **refusal: Any) -> bool:
         """End the grant."""
-        return self._call(f"end {grant_id}: {reason}", lambda: self._rows.end(grant_id, reason, claim=claim))
+        return self._call(f"end {grant_id}: {reason}", lambda: self._rows.end(grant_id, reason, **refusal))
 
     def expire(self, grant_id: str, token_version: int) -> bool:
         """Mark the access token as dead."""
@@ -112,6 +110,28 @@ class StoppingStore:
         ):
             self._scheduler.note(what)
             raise StoreUnavailable("the simulated store is away")
+
+
+class WatchedRescue(MemoryRescue):
+    """The rescue folder of the host that all processes of a schedule share."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        super().__init__()
+        self._scheduler = scheduler
+        self.put_at: dict[str, float] = {}
+
+    def put(self, unsaved: Unsaved) -> None:
+        """Keep it, and when it came."""
+        self._scheduler.note(f"puts {unsaved.tokens.access_token.reveal()} aside")
+        self.put_at[unsaved.claim.id] = self._scheduler.now
+        super().put(unsaved)
+
+    def holds_before(self, access_token: Secret, moment: float) -> bool:
+        """Return whether the token waits here and did so before ``moment``."""
+        return any(
+            each.tokens.access_token == access_token and self.put_at[each.claim.id] < moment
+            for each in self.kept.values()
+        )
 
 
 def _brief(result: object) -> str:

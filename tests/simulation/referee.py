@@ -6,6 +6,8 @@ provider's own books and the rows, never what the code under test says about its
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flask_tokenrotate.errors import (
     ProviderMisconfigured,
     ProviderUnavailable,
@@ -16,7 +18,7 @@ from flask_tokenrotate.errors import (
 )
 from flask_tokenrotate.rotation.protocol import Policy
 from flask_tokenrotate.rotation.sighting import Fresh
-from flask_tokenrotate.rotation.tokens import Claim, Grant
+from flask_tokenrotate.rotation.tokens import Claim, Grant, Secret
 from flask_tokenrotate.testing.memory import MemoryGrantStore
 
 from .provider import Message, Provider
@@ -53,11 +55,13 @@ class Referee:
         self._provider = provider
         self._rows = rows
         self._policy = policy
+        self.is_rescued: Callable[[Secret, float], bool] = lambda token, moment: False
         self.families: dict[str, str] = {}
         self.happened = provider.disturbances
         self.in_store: set[Worker] = set()
         self.signed_out_in: set[tuple[Process, str]] = set()
         self.sign_outs_begun: set[str] = set()
+        self._loaded_at: dict[Worker, float] = {}
         self._claims: dict[Worker, tuple[Claim, float]] = {}
         self._posts: dict[str, list[Message]] = {}
         self._unsettled: list[Message] = []
@@ -70,6 +74,10 @@ class Referee:
     def disturbed(self, what: str) -> None:
         """Take down a disturbance, which excuses some errors."""
         self.happened.add(what)
+
+    def loads(self) -> None:
+        """The running worker reads a row: it may know from here on what was put aside before."""
+        self._loaded_at[self._scheduler.running] = self._scheduler.now
 
     def claimed(self, claim: Claim, before: Grant, seconds: float) -> None:
         """A claim was won: nobody asks a provider that wants to be left alone (I6)."""
@@ -111,6 +119,10 @@ class Referee:
         if kept and earlier.sender.process is process:
             token = message.refresh_token.reveal()
             raise self.violated("I1", f"{token} is posted again by {process.name}, which holds its successor")
+        issued, looked_at = earlier.issued, self._loaded_at[message.sender]
+        if issued is not None and self.is_rescued(issued.access_token, looked_at):
+            token = message.refresh_token.reveal()
+            raise self.violated("I1", f"{token} is posted again although its successor was put aside before")
 
     def calls_endpoint(self) -> None:
         """Nothing of the store is held while the provider is called (I6)."""
@@ -150,7 +162,7 @@ class Referee:
             self._unsettled.remove(message)
             return
         unsaved = message.sender.process.rotator._redeemer._unsaved
-        if not any(tokens.access_token == issued.access_token for _, tokens in unsaved.values()):
+        if not any(kept.tokens.access_token == issued.access_token for kept in unsaved.values()):
             name = issued.access_token.reveal()
             raise self.violated("I2", f"{name} was received and is now neither saved, kept nor revoked")
 

@@ -10,7 +10,7 @@ from flask_tokenrotate.rotation.redeemer import Timing
 from flask_tokenrotate.rotation.tokens import Grant, NewGrant
 from flask_tokenrotate.testing.memory import MemoryGrantStore
 
-from .ports import DatabaseTime, ProcessClock, SilentObserver, StoppingEndpoint, StoppingStore
+from .ports import DatabaseTime, ProcessClock, SilentObserver, StoppingEndpoint, StoppingStore, WatchedRescue
 from .provider import Behaviour, Message, Provider
 from .referee import Referee
 from .requests import Request, WatchedRotator
@@ -42,7 +42,9 @@ class Scenario:
         self.provider.has_answered = self._wake_late_winners
         self._stopped_until_an_answer: set[Process] = set()
         self.rows = MemoryGrantStore(DatabaseTime(scheduler))
+        self.rescue = WatchedRescue(scheduler)
         self.referee = Referee(scheduler, self.provider, self.rows, self.policy)
+        self.referee.is_rescued = self.rescue.holds_before
         self.store = StoppingStore(self.rows, scheduler, self.referee)
         self.grants = [self._sign_in(number) for number in range((1, 1, 1, 2)[tape.pick(4)])]
         cache_seconds = (5.0, 0.0)[tape.pick(2)]
@@ -72,6 +74,7 @@ class Scenario:
             StoppingEndpoint(self.provider, process, self.scheduler, self.referee),
             ProcessClock(process, self.scheduler),
             SilentObserver(),
+            self.rescue,
             policy_for=lambda provider: self.policy,
             timing=TIMING,
             cache_entries=100,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from unittest.mock import patch
 
 import pytest
 
-from .mutants import MUTANTS, Mutant
+from flask_tokenrotate.testing.memory import MemoryGrantStore
+
+from .mutants import MUTANTS, WITHOUT_SLOTS, Mutant
 from .search import first_violation
 
 SCHEDULES_FOR_A_MUTANT = 6000
@@ -30,6 +33,18 @@ def test_a_broken_rule_is_noticed(mutant: Mutant) -> None:
         violation = first_violation(SCHEDULES_FOR_A_MUTANT, shrink=False)
     assert violation is not None, f"nobody noticed that this rule is broken: {mutant.rule}"
     assert violation.invariant in mutant.seen_as, str(violation)
+
+
+@pytest.mark.parametrize("name", WITHOUT_SLOTS)
+def test_the_ledger_refuses_what_a_broken_protocol_would_redeem_again(name: str) -> None:
+    """With the slots in place the same mutants end in `LedgerConflict` and nobody posts twice."""
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    refuses = MemoryGrantStore._slot_is_refused
+    with mutant.apply(), patch.object(MemoryGrantStore, "_slot_is_refused", refuses):
+        violation = first_violation(SCHEDULES_FOR_A_MUTANT, shrink=False)
+    assert violation is not None
+    assert violation.invariant == "I3"
+    assert "LedgerConflict" in str(violation)
 
 
 def test_a_failing_schedule_reads_as_a_numbered_list() -> None:

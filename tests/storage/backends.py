@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Double, create_engine, literal
+from sqlalchemy import Double, create_engine, literal, select
 
 from flask_tokenrotate.rotation.ports import AttemptStore, GrantStore
 from flask_tokenrotate.rotation.tokens import Grant, NewGrant, Secret, TokenAnswer, TokenSet
 from flask_tokenrotate.storage import Database, SqlAttemptStore, SqlGrantStore, create_tables, sealer_from
+from flask_tokenrotate.storage.schema import redemptions
 from flask_tokenrotate.testing.clock import ManualClock
+from flask_tokenrotate.testing.memory import MemoryGrantStore
 
 SEALER = sealer_from(None, "a secret key for tests")
 
@@ -77,6 +79,21 @@ class Stores:
     grants: GrantStore
     attempts: AttemptStore
     clock: ManualClock
+    database: Database | None = None
+
+    def ledger(self, grant_id: str) -> list[tuple[str, int | None, str | None, int | None]]:
+        """Return claim id, slot, verdict and HTTP status of each claim of the grant, oldest first."""
+        if self.database is None:
+            assert isinstance(self.grants, MemoryGrantStore)
+            return [
+                (row.claim.id, row.slot, row.verdict, row.http_status)
+                for row in self.grants.ledger.values()
+                if row.claim.grant_id == grant_id
+            ]
+        row = redemptions.c
+        story = select(row.claim_id, row.slot, row.verdict, row.http_status).order_by(row.version)
+        with self.database.engine().connect() as connection:
+            return [tuple(each) for each in connection.execute(story.where(row.grant_id == grant_id))]
 
 
 ANSWER = TokenAnswer(
@@ -110,14 +127,7 @@ def token_set(number: int, *, expires_at: float = 1_700_003_600.0) -> TokenSet:
 
 def claimed(store: GrantStore, grant: Grant, *, seconds: float = 10.0, doubts: int = 0) -> Any:
     """Take the claim on ``grant`` as it was seen; None when that failed."""
-    return store.try_claim(
-        grant.id,
-        seen_version=grant.version,
-        redeems=grant.token_version,
-        doubts=doubts,
-        holder="host:1:2",
-        seconds=seconds,
-    )
+    return store.try_claim(grant, doubts=doubts, holder="host:1:2", seconds=seconds)
 
 
 def loaded(store: GrantStore, grant_id: str) -> Grant:

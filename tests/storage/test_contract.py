@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 
 import pytest
 
+from flask_tokenrotate.errors import LedgerConflict, StoreUnavailable
 from flask_tokenrotate.rotation.ports import Release, SaveOutcome
 from flask_tokenrotate.rotation.tokens import Attempt, Claim, Secret, TokenAnswer
 
@@ -157,9 +159,8 @@ def test_an_ended_grant_cannot_be_claimed(stores: Stores) -> None:
 
 def test_a_grant_that_does_not_exist_cannot_be_claimed(stores: Stores) -> None:
     """Losing to a deletion is a value too."""
-    assert (
-        stores.grants.try_claim("unknown", seen_version=0, redeems=0, doubts=0, holder="h", seconds=1) is None
-    )
+    grant = replace(stores.grants.add(new_grant()), id="unknown")
+    assert claimed(stores.grants, grant) is None
 
 
 # save
@@ -170,7 +171,7 @@ def test_save_stores_the_token_set_under_the_claims_version(stores: Stores) -> N
     grant = stores.grants.add(new_grant())
     stores.grants.release(claimed(stores.grants, grant), FAILED)
     claim = claimed(stores.grants, loaded(stores.grants, grant.id), doubts=1)
-    assert stores.grants.save(claim, token_set(1)) is SaveOutcome.SAVED
+    assert stores.grants.save(grant, claim, token_set(1)) is SaveOutcome.SAVED
     row = loaded(stores.grants, grant.id)
     assert row.tokens == token_set(1)
     assert (row.version, row.token_version) == (claim.version + 1, claim.version)
@@ -181,9 +182,9 @@ def test_saving_twice_is_saving_once(stores: Stores) -> None:
     """A repeated save says SAVED again and writes nothing."""
     grant = stores.grants.add(new_grant())
     claim = claimed(stores.grants, grant)
-    stores.grants.save(claim, token_set(1))
+    stores.grants.save(grant, claim, token_set(1))
     before = loaded(stores.grants, grant.id)
-    assert stores.grants.save(claim, token_set(1)) is SaveOutcome.SAVED
+    assert stores.grants.save(grant, claim, token_set(1)) is SaveOutcome.SAVED
     assert loaded(stores.grants, grant.id) == before
 
 
@@ -193,10 +194,10 @@ def test_a_late_winner_is_welcome(stores: Stores) -> None:
     late = claimed(stores.grants, grant)
     newer = claimed(stores.grants, loaded(stores.grants, grant.id), doubts=1)
     standing = loaded(stores.grants, grant.id).standing
-    assert stores.grants.save(late, token_set(1)) is SaveOutcome.SAVED
+    assert stores.grants.save(grant, late, token_set(1)) is SaveOutcome.SAVED
     row = loaded(stores.grants, grant.id)
     assert (row.tokens, row.token_version, row.standing) == (token_set(1), late.version, standing)
-    assert stores.grants.save(newer, token_set(2)) is SaveOutcome.SAVED
+    assert stores.grants.save(grant, newer, token_set(2)) is SaveOutcome.SAVED
     assert loaded(stores.grants, grant.id).tokens == token_set(2)
 
 
@@ -205,9 +206,9 @@ def test_the_newest_claims_token_set_wins(stores: Stores) -> None:
     grant = stores.grants.add(new_grant())
     late = claimed(stores.grants, grant)
     newer = claimed(stores.grants, loaded(stores.grants, grant.id), doubts=1)
-    stores.grants.save(newer, token_set(2))
+    stores.grants.save(grant, newer, token_set(2))
     before = loaded(stores.grants, grant.id)
-    assert stores.grants.save(late, token_set(1)) is SaveOutcome.SUPERSEDED
+    assert stores.grants.save(grant, late, token_set(1)) is SaveOutcome.SUPERSEDED
     assert loaded(stores.grants, grant.id) == before
 
 
@@ -216,7 +217,7 @@ def test_a_save_after_its_release_is_still_welcome(stores: Stores) -> None:
     grant = stores.grants.add(new_grant())
     claim = claimed(stores.grants, grant)
     stores.grants.release(claim, Release(in_doubt=True))
-    assert stores.grants.save(claim, token_set(1)) is SaveOutcome.SAVED
+    assert stores.grants.save(grant, claim, token_set(1)) is SaveOutcome.SAVED
 
 
 @pytest.mark.parametrize("reason", ["signed_out", "replaced", "refused"])
@@ -226,14 +227,15 @@ def test_an_ended_grant_takes_no_token_set(stores: Stores, reason: str) -> None:
     claim = claimed(stores.grants, grant)
     stores.grants.end(grant.id, reason)  # type: ignore[arg-type]
     before = loaded(stores.grants, grant.id)
-    assert stores.grants.save(claim, token_set(1)) is SaveOutcome.ENDED
+    assert stores.grants.save(grant, claim, token_set(1)) is SaveOutcome.ENDED
     assert loaded(stores.grants, grant.id) == before
 
 
 def test_saving_to_a_deleted_grant_says_ended(stores: Stores) -> None:
     """A row that somebody deleted takes no token set and is no error."""
+    grant = replace(stores.grants.add(new_grant()), id="unknown")
     claim = Claim(id="c", grant_id="unknown", version=1, redeems=0)
-    assert stores.grants.save(claim, token_set(1)) is SaveOutcome.ENDED
+    assert stores.grants.save(grant, claim, token_set(1)) is SaveOutcome.ENDED
 
 
 # release
@@ -270,7 +272,7 @@ def test_only_the_standing_claim_can_be_released(stores: Stores) -> None:
     """A claim that was released, succeeded, saved or ended is not there to release; nothing changes."""
     grant = stores.grants.add(new_grant())
     first = claimed(stores.grants, grant)
-    second = claimed(stores.grants, loaded(stores.grants, grant.id))
+    second = claimed(stores.grants, loaded(stores.grants, grant.id), doubts=1)
     before = loaded(stores.grants, grant.id)
     assert not stores.grants.release(first, FAILED)
     assert loaded(stores.grants, grant.id) == before
@@ -312,7 +314,7 @@ def test_a_refusal_is_not_believed_from_a_succeeded_claim(stores: Stores) -> Non
     """Only the holder of the newest claim can end a grant by a refusal."""
     grant = stores.grants.add(new_grant())
     old = claimed(stores.grants, grant)
-    claimed(stores.grants, loaded(stores.grants, grant.id))
+    claimed(stores.grants, loaded(stores.grants, grant.id), doubts=1)
     assert not stores.grants.end(grant.id, "refused", claim=old)
     assert loaded(stores.grants, grant.id).end_reason is None
 
@@ -321,8 +323,8 @@ def test_a_refusal_of_an_old_refresh_token_is_not_believed(stores: Stores) -> No
     """A late winner saved a newer token set: the standing claim's refusal was about the old one."""
     grant = stores.grants.add(new_grant())
     late = claimed(stores.grants, grant)
-    newest = claimed(stores.grants, loaded(stores.grants, grant.id))
-    stores.grants.save(late, token_set(1))
+    newest = claimed(stores.grants, loaded(stores.grants, grant.id), doubts=1)
+    stores.grants.save(grant, late, token_set(1))
     assert not stores.grants.end(grant.id, "refused", claim=newest)
     assert loaded(stores.grants, grant.id).end_reason is None
 
@@ -342,10 +344,98 @@ def test_expire_kills_the_access_token_and_nothing_else(stores: Stores) -> None:
 def test_expire_spares_a_newer_token_set(stores: Stores) -> None:
     """What was learnt about an old access token says nothing about the stored one."""
     grant = stores.grants.add(new_grant())
-    stores.grants.save(claimed(stores.grants, grant), token_set(1))
+    stores.grants.save(grant, claimed(stores.grants, grant), token_set(1))
     assert not stores.grants.expire(grant.id, 0)
     assert loaded(stores.grants, grant.id).tokens == token_set(1)
     assert not stores.grants.expire("unknown", 0)
+
+
+# the ledger
+
+
+def test_a_won_claim_has_its_row_in_the_ledger(stores: Stores) -> None:
+    """One row for each won claim, with the slot of its doubts and no outcome yet; a loser has none."""
+    grant = stores.grants.add(new_grant())
+    first = claimed(stores.grants, grant)
+    assert claimed(stores.grants, grant) is None
+    second = claimed(stores.grants, loaded(stores.grants, grant.id), doubts=1)
+    assert stores.ledger(grant.id) == [(first.id, 0, None, None), (second.id, 1, None, None)]
+
+
+@pytest.mark.parametrize("doubts", [0, 1])
+def test_a_slot_is_held_once(stores: Stores, doubts: int) -> None:
+    """A second redemption of one refresh token in the same slot is refused, and the row is as it was."""
+    grant = stores.grants.add(new_grant())
+    claimed(stores.grants, grant, doubts=doubts)
+    before = loaded(stores.grants, grant.id)
+    with pytest.raises(LedgerConflict, match=f"slot {doubts}"):
+        claimed(stores.grants, before, doubts=doubts)
+    assert loaded(stores.grants, grant.id) == before
+    assert len(stores.ledger(grant.id)) == 1
+
+
+def test_there_is_no_third_slot(stores: Stores) -> None:
+    """Whatever the protocol above may count: a refresh token is redeemed once, and replayed once."""
+    grant = stores.grants.add(new_grant())
+    with pytest.raises((LedgerConflict, StoreUnavailable)):
+        claimed(stores.grants, grant, doubts=2)
+    assert loaded(stores.grants, grant.id) == grant
+    assert stores.ledger(grant.id) == []
+
+
+def test_a_new_token_version_has_slots_of_its_own(stores: Stores) -> None:
+    """A save brings a new refresh token, which nobody has redeemed."""
+    grant = stores.grants.add(new_grant())
+    first = claimed(stores.grants, grant)
+    stores.grants.save(grant, first, token_set(1), http_status=200)
+    second = claimed(stores.grants, loaded(stores.grants, grant.id))
+    assert stores.ledger(grant.id) == [(first.id, 0, "rotated", 200), (second.id, 0, None, None)]
+
+
+@pytest.mark.parametrize("verdict", ["busy", "not_sent", "not_posted", "misconfigured"])
+def test_a_release_of_an_unspent_token_frees_its_slot(stores: Stores, verdict: str) -> None:
+    """What is known not to have been spent may be redeemed by the next claim."""
+    grant = stores.grants.add(new_grant())
+    first = claimed(stores.grants, grant)
+    stores.grants.release(first, Release(verdict=verdict, http_status=503))
+    second = claimed(stores.grants, loaded(stores.grants, grant.id))
+    assert stores.ledger(grant.id) == [(first.id, None, verdict, 503), (second.id, 0, None, None)]
+
+
+def test_a_release_in_doubt_keeps_its_slot(stores: Stores) -> None:
+    """What may have been spent holds its slot for ever."""
+    grant = stores.grants.add(new_grant())
+    claim = claimed(stores.grants, grant)
+    stores.grants.release(claim, Release(in_doubt=True, verdict="unknown"))
+    assert stores.ledger(grant.id) == [(claim.id, 0, "unknown", None)]
+
+
+def test_a_refusal_is_in_the_ledger(stores: Stores) -> None:
+    """The end of a grant by its claim says why, with the provider's status."""
+    grant = stores.grants.add(new_grant())
+    claim = claimed(stores.grants, grant)
+    stores.grants.end(grant.id, "refused", claim=claim, http_status=400)
+    assert stores.ledger(grant.id) == [(claim.id, 0, "refused", 400)]
+
+
+def test_the_ledger_hears_of_a_claim_that_the_row_has_moved_past(stores: Stores) -> None:
+    """A release of a succeeded claim and a save after the end change no row, but they are written down."""
+    grant = stores.grants.add(new_grant())
+    first = claimed(stores.grants, grant)
+    second = claimed(stores.grants, loaded(stores.grants, grant.id), doubts=1)
+    assert not stores.grants.release(first, Release(verdict="busy", http_status=503))
+    stores.grants.end(grant.id, "signed_out")
+    assert stores.grants.save(grant, second, token_set(1), http_status=200) is SaveOutcome.ENDED
+    assert stores.ledger(grant.id) == [(first.id, None, "busy", 503), (second.id, 1, "rotated", 200)]
+
+
+def test_an_outcome_in_the_ledger_is_not_taken_back_by_a_release(stores: Stores) -> None:
+    """A release that is repeated after a save does not free the slot of a token that was spent."""
+    grant = stores.grants.add(new_grant())
+    claim = claimed(stores.grants, grant)
+    stores.grants.save(grant, claim, token_set(1), http_status=200)
+    assert not stores.grants.release(claim, Release())
+    assert stores.ledger(grant.id) == [(claim.id, 0, "rotated", 200)]
 
 
 # attempts

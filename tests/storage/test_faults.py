@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from flask_tokenrotate.errors import StoreUnavailable
 from flask_tokenrotate.rotation.ports import Release, SaveOutcome
 from flask_tokenrotate.rotation.tokens import Attempt, Secret
-from flask_tokenrotate.storage import Database, SqlGrantStore, create_tables, transactions
+from flask_tokenrotate.storage import Audit, Database, SqlGrantStore, create_tables, transactions
 from flask_tokenrotate.storage.failures import Failure, classify
 from flask_tokenrotate.storage.schema import grants
 from flask_tokenrotate.storage.transactions import Outcome, Transactions
@@ -89,18 +89,19 @@ def cut(request: pytest.FixtureRequest, served: CuttingProxy, moment: Moment) ->
 def test_a_claim_cut_at_commit_is_won(cut: Cut) -> None:
     """The claim's own id in the row decides: it was taken, once, and its holder knows."""
     grant = cut.store.add(new_grant())
-    cut.arm("UPDATE")
+    cut.proxy.arm("COMMIT", cut.moment)
     claim = claimed(cut.store, grant)
     row = loaded(cut.rows, grant.id)
     assert row.standing is not None
     assert (row.standing.claim, row.version) == (claim, 1)
+    assert [each.claim_id for each in Audit(cut.direct).history(grant.id)] == [claim.id]
 
 
 def test_a_claim_cut_at_commit_is_lost_to_a_faster_worker(cut: Cut) -> None:
     """A row that moved on without this claim's id: lost, whatever became of the COMMIT."""
     grant = cut.store.add(new_grant())
     faster = claimed(cut.rows, grant)
-    cut.arm("UPDATE")
+    cut.proxy.arm("COMMIT", cut.moment)
     assert claimed(cut.store, grant) is None
     standing = loaded(cut.rows, grant.id).standing
     assert standing is not None
@@ -111,8 +112,8 @@ def test_a_save_cut_at_commit_is_saved_once(cut: Cut) -> None:
     """The token version in the row decides; the token set is not dropped and not written twice."""
     grant = cut.store.add(new_grant())
     claim = claimed(cut.store, grant)
-    cut.arm("UPDATE")
-    assert cut.store.save(claim, token_set(1)) is SaveOutcome.SAVED
+    cut.proxy.arm("COMMIT", cut.moment)
+    assert cut.store.save(grant, claim, token_set(1)) is SaveOutcome.SAVED
     row = loaded(cut.rows, grant.id)
     assert (row.tokens, row.version, row.token_version) == (token_set(1), 2, 1)
 
@@ -130,7 +131,7 @@ def test_a_release_cut_at_commit_is_released_once(cut: Cut) -> None:
     """The doubt is counted once, however often the statement had to be sent."""
     grant = cut.store.add(new_grant())
     claim = claimed(cut.store, grant)
-    cut.arm("UPDATE")
+    cut.proxy.arm("COMMIT", cut.moment)
     assert cut.store.release(claim, Release(in_doubt=True))
     row = loaded(cut.rows, grant.id)
     assert (row.standing, row.doubts, row.version) == (None, 1, 2)
@@ -184,8 +185,8 @@ def test_a_cut_alone_does_not_tell_what_was_written(served: CuttingProxy, moment
 
 
 WRITES: dict[str, Callable[[SqlGrantStore, Any, Any], object]] = {
-    "claim": lambda store, grant, claim: claimed(store, loaded(store, grant.id)) is not None,
-    "save": lambda store, grant, claim: store.save(claim, token_set(1)) is SaveOutcome.SAVED,
+    "claim": lambda store, grant, claim: claimed(store, loaded(store, grant.id), doubts=1) is not None,
+    "save": lambda store, grant, claim: store.save(grant, claim, token_set(1)) is SaveOutcome.SAVED,
     "release": lambda store, grant, claim: store.release(claim, Release(in_doubt=True)),
     "end": lambda store, grant, claim: store.end(grant.id, "signed_out"),
     "refusal": lambda store, grant, claim: store.end(grant.id, "refused", claim=claim),
@@ -313,7 +314,7 @@ def test_connections_that_died_while_idle_cost_nothing(
     grant = store.add(new_grant())
     calls: list[Callable[[], object]] = [
         lambda: loaded(store, grant.id),
-        lambda: claimed(store, loaded(store, grant.id)),
+        lambda: claimed(store, grant),
         lambda: store.expire(grant.id, 0),
         lambda: store.find("ada", "spotify"),
         lambda: attempts.begin(Secret("s"), Secret("b"), ATTEMPT, seconds=60) or True,
@@ -394,7 +395,7 @@ def test_no_connection_is_held_between_two_calls(store: SqlGrantStore) -> None:
         event.listen(opened.engine(), move, lambda *args, move=move: moves.append(move))
     grant = store.add(new_grant())
     claim = claimed(store, grant)
-    store.save(claim, token_set(1))
+    store.save(grant, claim, token_set(1))
     assert moves == ["checkout", "checkin"] * (len(moves) // 2)
     with opened.engine().connect() as connection:
         assert connection.scalar(select(func.count()).select_from(grants)) == 1

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import update
 
 from flask_tokenrotate.errors import StoreUnavailable
-from flask_tokenrotate.rotation.ports import SaveOutcome
+from flask_tokenrotate.rotation.ports import Release, SaveOutcome
 from flask_tokenrotate.storage import Database, create_tables
 from flask_tokenrotate.storage.grants import SqlGrantStore
 from flask_tokenrotate.storage.schema import grants
@@ -57,15 +58,16 @@ def test_one_node_wins_each_claim(nodes: list[Database]) -> None:
     everywhere = stores(nodes)
     grant = everywhere[0].add(new_grant())
     for number in range(ROUNDS):
-        seen_everywhere(everywhere, grant.id, number)
+        seen_everywhere(everywhere, grant.id, 2 * number)
         seen = loaded(everywhere[0], grant.id)
         claims = at_once([lambda store=store, seen=seen: claimed(store, seen) for store in everywhere])
         winners = [claim for claim in claims if claim is not None]
         assert len(winners) == 1
-        seen_everywhere(everywhere, grant.id, number + 1)
+        seen_everywhere(everywhere, grant.id, 2 * number + 1)
         standing = loaded(everywhere[1], grant.id).standing
         assert standing is not None
         assert standing.claim == winners[0]
+        assert everywhere[1].release(winners[0], Release())
 
 
 def test_a_rightful_claim_right_after_a_commit_elsewhere_is_won(nodes: list[Database]) -> None:
@@ -74,12 +76,13 @@ def test_a_rightful_claim_right_after_a_commit_elsewhere_is_won(nodes: list[Data
     grant = everywhere[0].add(new_grant())
     seen_everywhere(everywhere, grant.id, 0)
     for number in range(ROUNDS):
-        claim = everywhere[number % NODES].try_claim(
-            grant.id, seen_version=number, redeems=0, doubts=0, holder="h", seconds=10
-        )
+        seen = replace(grant, version=2 * number)
+        store = everywhere[number % NODES]
+        claim = claimed(store, seen)
         assert claim is not None
+        assert store.release(claim, Release())
         # The next node is asked with what this one knows, at once, as a user's next request would.
-        seen_everywhere([everywhere[(number + 1) % NODES]], grant.id, number + 1)
+        seen_everywhere([everywhere[(number + 1) % NODES]], grant.id, 2 * number + 2)
 
 
 def test_no_token_set_is_dropped_by_a_conflict(nodes: list[Database]) -> None:
@@ -92,7 +95,7 @@ def test_no_token_set_is_dropped_by_a_conflict(nodes: list[Database]) -> None:
         seen_everywhere(everywhere, grant.id, 1)
         outcomes = at_once(
             [
-                lambda claim=claim: everywhere[0].save(claim, token_set(1)),
+                lambda grant=grant, claim=claim: everywhere[0].save(grant, claim, token_set(1)),
                 lambda grant=grant: everywhere[1].expire(grant.id, 0),
                 lambda grant=grant: everywhere[2].expire(grant.id, 0),
             ]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import inspect, select, update
 
-from flask_tokenrotate.rotation.ports import GrantStore, SaveOutcome
+from flask_tokenrotate.rotation.ports import GrantStore, Release, SaveOutcome
 from flask_tokenrotate.rotation.tokens import Attempt, Secret
 from flask_tokenrotate.storage import Database, create_tables
 from flask_tokenrotate.storage.schema import grants, metadata
@@ -65,9 +65,10 @@ def claim_in_rounds(store: GrantStore, rounds: int) -> None:
         winners = [claim for claim in claims if claim is not None]
         assert len(winners) == 1
         row = loaded(store, grant_id)
-        assert row.version == number + 1
+        assert row.version == 2 * number + 1
         assert row.standing is not None
         assert row.standing.claim == winners[0]
+        assert store.release(winners[0], Release())
 
 
 def test_one_of_many_threads_wins_the_claim(opened: Database) -> None:
@@ -87,12 +88,13 @@ class Unguarded(MemoryGrantStore):
         super().__init__()
         self._everybody_has_looked = threading.Barrier(THREADS)
 
-    def try_claim(self, grant_id: str, *, seen_version: int, **how: Any) -> Any:
+    def try_claim(self, seen: Any, **how: Any) -> Any:
         """Take the claim on what the row was when it was looked at."""
-        if self.rows[grant_id].version != seen_version:
+        if self.rows[seen.id].version != seen.version:
             return None
         self._everybody_has_looked.wait(30)
-        return super().try_claim(grant_id, seen_version=self.rows[grant_id].version, **how)
+        self.ledger.clear()
+        return super().try_claim(self.rows[seen.id], **how)
 
 
 def test_a_claim_without_compare_and_set_has_many_winners() -> None:
@@ -137,8 +139,11 @@ def test_the_newest_of_concurrent_saves_wins(opened: Database) -> None:
     """Claims that succeeded one another save at once: the newest one's token set stays."""
     store = sql_stores(opened)[0]
     grant = store.add(new_grant())
-    claims = [claimed(store, loaded(store, grant.id)) for _ in range(8)]
-    outcomes = at_once([lambda c=claim: store.save(c, token_set(c.version)) for claim in claims])
+    claims = []
+    for _ in range(8):
+        claims.append(claimed(store, loaded(store, grant.id)))
+        store.release(claims[-1], Release())
+    outcomes = at_once([lambda c=claim: store.save(grant, c, token_set(c.version)) for claim in claims])
     assert set(outcomes) <= {SaveOutcome.SAVED, SaveOutcome.SUPERSEDED}
     assert loaded(store, grant.id).tokens == token_set(claims[-1].version)
 
@@ -153,8 +158,8 @@ def test_sign_out_wins_against_saves(opened: Database) -> None:
         def end(grant_id: str = grant.id) -> object:
             return store.end(grant_id, "signed_out")
 
-        def save(claim: Any = claim) -> object:
-            return store.save(claim, token_set(1))
+        def save(grant: Any = grant, claim: Any = claim) -> object:
+            return store.save(grant, claim, token_set(1))
 
         results = at_once([end, save])
         saved = SaveOutcome.SAVED in results

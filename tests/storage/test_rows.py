@@ -56,7 +56,7 @@ def test_a_cleared_claim_leaves_nothing_behind(database: str) -> None:
     create_tables(opened.engine())
     store = sql_stores(opened)[0]
     saved, released, ended = (store.add(new_grant()) for _ in range(3))
-    store.save(claimed(store, saved), token_set(1))
+    store.save(saved, claimed(store, saved), token_set(1))
     store.release(claimed(store, released), Release())
     claimed(store, ended)
     store.end(ended.id, "signed_out")

@@ -164,7 +164,7 @@ def test_no_token_lies_in_the_database_file(opened: Database, tmp_path: Path) ->
     """Neither tokens nor what an attempt holds can be read from the files; the ids can."""
     grant_store, attempt_store = sql_stores(opened)
     grant = grant_store.add(new_grant())
-    grant_store.save(claimed(grant_store, grant), token_set(1))
+    grant_store.save(grant, claimed(grant_store, grant), token_set(1))
     attempt = Attempt(
         provider="p",
         verifier=Secret("the-verifier"),

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 import requests
 from click.testing import Result
 from flask import Flask
+from flask.testing import FlaskClient
 
-from flask_tokenrotate.storage import sealer_from
+from flask_tokenrotate import TokenRotate
+from flask_tokenrotate.errors import StoreUnavailable
+from flask_tokenrotate.storage import SqlGrantStore, sealer_from
 from flask_tokenrotate.storage.reseal import Resealed
 
-from .conftest import MakeApp
+from .conftest import MakeApp, database_of
 
 
 def test_create_tables(make_app: MakeApp, database: str) -> None:
@@ -55,6 +62,69 @@ def test_urls(make_app: MakeApp) -> None:
     app, _ = make_app(TOKENROTATE_BASE_URL="https://app.example.com")
     result = app.test_cli_runner().invoke(args=["tokenrotate", "urls"])
     assert result.output == "fake\thttps://app.example.com/auth/fake/callback\n"
+
+
+def test_the_ledger_on_the_command_line(app: Flask, client: FlaskClient, sign_in: Any) -> None:
+    """A rotation is told as a line without a token; the audit passes it, and finds a planted breach."""
+    sign_in(client)
+    grant_id = client.get("/me").json["grant"]
+    with app.app_context():
+        TokenRotate().expire(grant_id)
+    assert client.get("/me").json["version"] == 1
+    runner = app.test_cli_runner()
+    told = runner.invoke(args=["tokenrotate", "history", grant_id])
+    assert re.fullmatch(
+        r"[\d-]+ [\d:.]+\+00:00  version 1: \S+ redeems version 0 \(first redemption\)"
+        r" -> rotated \(HTTP 200\) \d\.\d{3} s later\n",
+        told.output,
+    )
+    verified = runner.invoke(args=["tokenrotate", "verify"])
+    assert (verified.exit_code, verified.output) == (
+        0,
+        "The ledger and the grants agree with the protocol.\n",
+    )
+    with database_of(app).connect() as connection:
+        connection.exec_driver_sql("UPDATE tokenrotate_redemptions SET verdict = 'busy'")
+    verified = runner.invoke(args=["tokenrotate", "verify"])
+    assert verified.exit_code == 1
+    assert f"{grant_id}: the slot of claim" in verified.output
+    pruned = runner.invoke(args=["tokenrotate", "prune-ledger", "--days", "30"])
+    assert (pruned.exit_code, pruned.output) == (0, "0 redemptions older than 30 days were deleted.\n")
+
+
+def test_rescue_on_the_command_line(app: Flask, client: FlaskClient, sign_in: Any) -> None:
+    """The command saves what lies in the instance folder; a file that does not open ends with 1."""
+    sign_in(client)
+    grant_id = client.get("/me").json["grant"]
+    runner = app.test_cli_runner()
+    state = app.extensions["tokenrotate"]
+    with app.app_context():
+        TokenRotate().expire(grant_id)
+
+        def away(*_: Any, **__: Any) -> None:
+            raise StoreUnavailable("the database is away")
+
+        with patch.object(SqlGrantStore, "save", away):
+            assert state.rotator.fresh(grant_id).token_version == 1
+        assert state.grants.load(grant_id).token_version == 0
+    folder = Path(app.instance_path, "tokenrotate-rescue")
+    (file,) = folder.iterdir()
+    saved = runner.invoke(args=["tokenrotate", "rescue"])
+    assert (saved.exit_code, saved.output) == (0, "1 rescued token sets were taken up.\n")
+    assert state.grants.load(grant_id).token_version == 1
+    assert list(folder.iterdir()) == []
+    file.write_bytes(b"nothing that opens")
+    failed = runner.invoke(args=["tokenrotate", "rescue"])
+    assert failed.exit_code == 1
+    assert str(file) in failed.output
+    assert file.exists()
+
+
+def test_a_grant_without_redemptions_has_no_history(app: Flask) -> None:
+    """An id that the ledger does not know is an error, not an empty story."""
+    result = app.test_cli_runner().invoke(args=["tokenrotate", "history", "unknown"])
+    assert result.exit_code == 1
+    assert "'unknown'" in result.output
 
 
 def test_fake_provider_runs_without_an_application() -> None:
@@ -130,13 +200,15 @@ class TestRotateKeys:
         assert "Restart all workers with the new key" in result.output
 
 
-@pytest.mark.parametrize("command", ["create-tables", "urls", "rotate-keys"])
+@pytest.mark.parametrize(
+    "command", ["create-tables", "urls", "rotate-keys", "history x", "verify", "rescue", "prune-ledger"]
+)
 def test_an_application_without_the_extension(command: str) -> None:
     """The group exists there too (it is an entry point) and says what is missing."""
     app = Flask("plain")
     from flask_tokenrotate.web.cli import tokenrotate
 
     app.cli.add_command(tokenrotate)
-    result = app.test_cli_runner().invoke(args=["tokenrotate", command])
+    result = app.test_cli_runner().invoke(args=["tokenrotate", *command.split()])
     assert result.exit_code == 1
     assert "rotate.init_app(app)" in result.output

@@ -1,0 +1,213 @@
+"""The ledger read back: a grant's story, the audit that finds what is wrong, and pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.schema import DropIndex
+
+from flask_tokenrotate.errors import LedgerConflict
+from flask_tokenrotate.rotation.ports import Release
+from flask_tokenrotate.storage import Audit, Database, SqlGrantStore, create_tables
+from flask_tokenrotate.storage import grants as grants_module
+from flask_tokenrotate.storage.schema import grants, redemptions
+
+from .backends import SEALER, claimed, loaded, new_grant, sql_stores, token_set
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def opened(database: str) -> Iterator[Database]:
+    """An empty database on each engine."""
+    opened = Database.from_uri(database)
+    create_tables(opened.engine())
+    yield opened
+    assert opened.engine().pool.checkedout() == 0  # type: ignore[attr-defined]
+    opened.engine().dispose()
+
+
+@pytest.fixture
+def store(opened: Database) -> SqlGrantStore:
+    """The store on it."""
+    return sql_stores(opened)[0]
+
+
+def execute(opened: Database, *statements: Any) -> None:
+    """Change the tables behind the store's back."""
+    with opened.engine().connect() as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+def eventful(store: SqlGrantStore) -> str:
+    """Take a grant through busy, doubt, replay, rotation and a refusal; return its id."""
+    grant = store.add(new_grant())
+    store.release(
+        claimed(store, grant), Release(retry_after=1.0, failure="busy", verdict="busy", http_status=503)
+    )
+    doubtful = claimed(store, loaded(store, grant.id))
+    store.release(doubtful, Release(in_doubt=True, verdict="unknown"))
+    store.save(grant, claimed(store, loaded(store, grant.id), doubts=1), token_set(1), http_status=200)
+    last = claimed(store, loaded(store, grant.id))
+    store.end(grant.id, "refused", claim=last, http_status=400)
+    return grant.id
+
+
+def test_the_history_tells_what_happened_in_order(opened: Database, store: SqlGrantStore) -> None:
+    """Each redemption with its slot, verdict and status, oldest first, and of this grant alone."""
+    grant_id = eventful(store)
+    eventful(store)
+    story = Audit(opened).history(grant_id)
+    assert [(each.redeems, each.slot, each.verdict, each.http_status) for each in story] == [
+        (0, None, "busy", 503),
+        (0, 0, "unknown", None),
+        (0, 1, "rotated", 200),
+        (story[2].version, 0, "refused", 400),
+    ]
+    assert all(each.holder == "host:1:2" for each in story)
+    assert all(each.settled_at is not None and each.claimed_at <= each.settled_at for each in story)
+
+
+def test_the_ledger_holds_no_token(opened: Database, store: SqlGrantStore) -> None:
+    """Of a refresh token there is its keyed hash only, the same for both redemptions of it."""
+    grant_id = eventful(store)
+    with opened.engine().connect() as connection:
+        rows = connection.execute(
+            select(redemptions).where(redemptions.c.grant_id == grant_id).order_by(redemptions.c.version)
+        ).all()
+    assert "refresh-" not in repr(rows)
+    refresh_token = new_grant().answer.refresh_token
+    assert refresh_token is not None
+    assert [row.token_hash for row in rows[:3]] == [SEALER.hash(refresh_token)] * 3
+    assert rows[3].token_hash != rows[0].token_hash
+
+
+def test_nothing_is_found_where_everything_is_right(opened: Database, store: SqlGrantStore) -> None:
+    """Every ordinary turn of events passes: open claims, late winners, sign-outs, unrotated tokens."""
+    eventful(store)
+    late = store.add(new_grant())
+    first = claimed(store, late)
+    second = claimed(store, loaded(store, late.id), doubts=1)
+    store.save(late, first, token_set(1))
+    store.save(late, second, token_set(2))
+    claimed(store, loaded(store, late.id))
+    signed_out = store.add(new_grant())
+    claim = claimed(store, signed_out)
+    store.end(signed_out.id, "signed_out")
+    store.save(signed_out, claim, token_set(1))
+    unrotated = store.add(new_grant())
+    for _ in range(4):
+        seen = loaded(store, unrotated.id)
+        store.save(seen, claimed(store, seen), seen.tokens)
+    assert Audit(opened).breaches() == []
+
+
+def skip_compare_and_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Break the build: a claim no longer looks at the version that it was decided on."""
+
+    def claim(claim: Any, **facts: Any) -> Any:
+        return update(grants).where(grants.c.id == claim.grant_id).values(claim_id=claim.id)
+
+    monkeypatch.setattr(grants_module, "_claim", claim)
+
+
+def test_the_audit_finds_the_double_redemption_of_a_broken_build(
+    opened: Database, store: SqlGrantStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without compare-and-set and without the unique index two workers redeem one token: it shows."""
+    skip_compare_and_set(monkeypatch)
+    execute(opened, *(DropIndex(index) for index in redemptions.indexes))
+    grant = store.add(new_grant())
+    for _ in range(2):
+        assert claimed(store, grant) is not None
+    breaches = Audit(opened).breaches()
+    assert {breach.grant_id for breach in breaches} == {grant.id}
+    found = " ".join(breach.what for breach in breaches)
+    assert "2 redemptions of token version 0 hold the slot 0" in found
+    assert "2 claims were taken at version 1" in found
+
+
+def test_the_index_alone_stops_the_broken_build(
+    opened: Database, store: SqlGrantStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: with the index in place the second worker of the same build is refused by the database."""
+    grant = store.add(new_grant())
+    skip_compare_and_set(monkeypatch)
+    assert claimed(store, grant) is not None
+    with pytest.raises(LedgerConflict):
+        claimed(store, grant)
+    assert len(Audit(opened).history(grant.id)) == 1
+
+
+PLANTED = {
+    "no redemption in the ledger brought": delete(redemptions),
+    "was received, but the row has version 0": update(grants).values(token_version=0),
+    "but the row is at 0": update(grants).values(version=0),
+    "contradicts its verdict busy": update(redemptions).values(verdict="busy"),
+    "contradicts its verdict rotated": update(redemptions).values(slot=None),
+}
+
+
+@pytest.mark.parametrize("reads", PLANTED)
+def test_each_planted_breach_is_found(opened: Database, store: SqlGrantStore, reads: str) -> None:
+    """Whoever changes a row or a line of the ledger contradicts the rest, and the audit says how."""
+    grant = store.add(new_grant())
+    store.save(grant, claimed(store, grant), token_set(1))
+    assert Audit(opened).breaches() == []
+    execute(opened, PLANTED[reads])
+    assert any(reads in breach.what for breach in Audit(opened).breaches())
+
+
+def test_three_presentations_of_one_refresh_token_are_found(opened: Database, store: SqlGrantStore) -> None:
+    """Three lines with one hash are a breach even where their slots look right."""
+    grant = store.add(new_grant())
+    execute(opened, *(DropIndex(index) for index in redemptions.indexes))
+    for number in range(3):
+        line = {
+            "claim_id": f"claim-{number}",
+            "grant_id": grant.id,
+            "version": number,
+            "redeems": 0,
+            "slot": number % 2,
+            "token_hash": "the same",
+            "holder": "h",
+            "claimed_at": 0.0,
+        }
+        execute(opened, insert(redemptions).values(**line))
+    assert any("was presented 3 times" in breach.what for breach in Audit(opened).breaches())
+
+
+def test_old_redemptions_are_pruned_but_what_still_counts(opened: Database, store: SqlGrantStore) -> None:
+    """By age; what brought the stored token set and the redemptions of it stay, so that its slots hold."""
+    grant = store.add(new_grant())
+    for _ in range(2):
+        seen = loaded(store, grant.id)
+        store.save(seen, claimed(store, seen), token_set(1))
+    seen = loaded(store, grant.id)
+    standing = claimed(store, seen)
+    audit = Audit(opened)
+    assert audit.prune(days=1) == 0
+    execute(opened, update(redemptions).values(claimed_at=redemptions.c.claimed_at - DAY - 60.0))
+    assert audit.prune(days=2) == 0
+    assert audit.prune(days=1) == 1
+    assert [each.version for each in audit.history(grant.id)] == [seen.token_version, standing.version]
+    assert audit.breaches() == []
+    with pytest.raises(LedgerConflict):
+        claimed(store, loaded(store, grant.id))
+
+
+def test_redemptions_of_deleted_grants_are_pruned_in_batches(
+    opened: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than fits into one transaction is deleted in several, and all of it is counted."""
+    monkeypatch.setattr("flask_tokenrotate.storage.audit.BATCH", 2)
+    for number in range(5):
+        line = {"claim_id": f"{number}", "grant_id": "gone", "version": number, "redeems": number}
+        execute(opened, insert(redemptions).values(**line, slot=0, holder="h", claimed_at=0.0))
+    assert Audit(opened).prune(days=1) == 5
+    assert Audit(opened).history("gone") == []
