@@ -2,8 +2,8 @@
 
 One run of everything (sign-in, use, rotation, failures, sign-out) with loggers at DEBUG; then every
 secret that was in play is searched for in the logs, in the texts and reprs of the errors, in the
-database file, in the session rows, in the rescue files and in the pages. The control searches where a secret must be
-found, so that a search that finds nothing means something.
+database file, in the session rows, in the rescue files and in the pages. The control searches where a
+secret must be found, so that a search that finds nothing means something.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from flask_tokenrotate.rotation.rotator import Rotator
 from flask_tokenrotate.rotation.tokens import Claim, NewGrant, Secret, TokenAnswer
 from flask_tokenrotate.rotation.verdict import Verdict
 from flask_tokenrotate.storage import Database, SqlGrantStore, sealer_from
+from flask_tokenrotate.testing.memory import MemoryRescue
 
 from .processes import Heard, ScriptedEndpoint, World, access
 
@@ -83,6 +84,7 @@ def host(store: JumpingStore, endpoint: ScriptedEndpoint, clock: SystemClock | N
         endpoint,
         clock or SystemClock(),
         Heard(),
+        MemoryRescue(),
         policy_for=lambda provider: Policy(),
         timing=Timing(wait=0.5),
         cache_entries=10,

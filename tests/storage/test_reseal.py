@@ -103,7 +103,7 @@ def test_a_save_in_between_is_kept(opened: Database, key: bytes) -> None:
     worker = store(opened, key, OLD, NEW)
     grant = store(opened, OLD).add(new_grant())
     claim = claimed(worker, grant)
-    batches = reseal.reseal(opened, Interrupted(lambda: worker.save(claim, token_set(1))))
+    batches = reseal.reseal(opened, Interrupted(lambda: worker.save(grant, claim, token_set(1))))
     assert totals(batches) == ((1, 0, 0) if key is OLD else (0, 1, 0))
     assert loaded(store(opened, NEW), grant.id).tokens == token_set(1)
 
@@ -118,7 +118,7 @@ def test_without_the_guard_the_save_would_be_lost(opened: Database, monkeypatch:
     worker = store(opened, OLD)
     grant = worker.add(new_grant())
     claim = claimed(worker, grant)
-    totals(reseal.reseal(opened, Interrupted(lambda: worker.save(claim, token_set(1)))))
+    totals(reseal.reseal(opened, Interrupted(lambda: worker.save(grant, claim, token_set(1)))))
     row = loaded(store(opened, NEW), grant.id)
     assert row.token_version == 1
     assert row.tokens.access_token != token_set(1).access_token
@@ -134,8 +134,9 @@ def test_rotations_and_readers_go_on_meanwhile(opened: Database) -> None:
         try:
             for number in range(1, 4):
                 for grant_id in ids:
-                    claim = claimed(worker, loaded(worker, grant_id))
-                    assert worker.save(claim, token_set(number)) is SaveOutcome.SAVED
+                    seen = loaded(worker, grant_id)
+                    claim = claimed(worker, seen)
+                    assert worker.save(seen, claim, token_set(number)) is SaveOutcome.SAVED
         finally:
             done.set()
 
