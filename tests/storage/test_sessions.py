@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -215,9 +216,9 @@ def test_end_everywhere_looks_again(store: SqlSessionStore, monkeypatch: pytest.
     write = Transactions.write
     moved = Secret("moved")
 
-    def commits_right_after(self: Transactions, *statements: object) -> Outcome:
+    def commits_right_after(self: Transactions, *statements: object, **options: Any) -> Outcome:
         monkeypatch.setattr(Transactions, "write", write)
-        outcome = write(self, *statements)  # type: ignore[arg-type]
+        outcome = write(self, *statements, **options)  # type: ignore[arg-type]
         store.insert(moved, b"{}", user_id="alice", seconds=3600)
         return outcome
 
