@@ -80,6 +80,7 @@ def test_a_small_storm(tmp_path: Path) -> None:
     assert "redemptions per expiry" in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("database", ENGINES[1:], indirect=True)
 def test_a_small_storm_on_a_server(database: str, tmp_path: Path) -> None:
     """``--database`` makes the tables there and keeps the grants there."""

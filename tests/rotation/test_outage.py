@@ -136,6 +136,7 @@ def test_a_stopped_server_costs_as_little(provider: FakeProvider, clock: ManualC
     assert deployment.live(1) == 0
 
 
+@pytest.mark.long
 def test_without_the_breaker_each_session_calls(
     provider: FakeProvider, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
