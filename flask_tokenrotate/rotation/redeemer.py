@@ -286,7 +286,7 @@ class Redeemer:
             try:
                 self.rescuer.save(unsaved)
             except StoreUnavailable:
-                return
+                continue  # one row that another transaction has locked must not cost the others
             self._unsaved.pop(unsaved.claim.id, None)
 
     def has_unsaved(self, grant_id: str) -> bool:

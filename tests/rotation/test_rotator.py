@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ from flask_tokenrotate.rotation.ports import EVENTS
 from flask_tokenrotate.rotation.redeemer import Redeemer
 from flask_tokenrotate.rotation.rescue import Rescuer
 from flask_tokenrotate.rotation.rotator import YOUNG
-from flask_tokenrotate.rotation.tokens import Secret
+from flask_tokenrotate.rotation.tokens import Grant, Secret
 from flask_tokenrotate.rotation.verdict import (
     Busy,
     Misconfigured,
@@ -582,6 +583,27 @@ class TestSaveFails:
         assert access(rotator.fresh(grant_id)) == "access-1"
         assert access(world.process().fresh(grant_id)) == "access-1"
         assert world.endpoint.posts == ["refresh-0"]
+
+    def test_one_grant_that_cannot_be_saved_does_not_keep_others_back(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each waiting token set is tried: the first one's row may be locked for long."""
+        locked, free = (world.sign_in(remaining=-1.0) for _ in range(2))
+        rotator = world.process(cache_seconds=0.0)
+        world.store.away = {"save"}
+        for grant_id in (locked, free):
+            rotator.fresh(grant_id)
+        world.store.away = set()
+        save = type(world.store).save
+
+        def save_but_one(store: Any, seen: Grant, *args: Any, **options: Any) -> Any:
+            if seen.id == locked:
+                raise StoreUnavailable("the row is locked")
+            return save(store, seen, *args, **options)
+
+        monkeypatch.setattr(type(world.store), "save", save_but_one)
+        rotator.fresh(free)
+        assert (world.row(locked).token_version, world.row(free).token_version) == (0, 1)
 
     def test_a_save_is_tried_again_before_it_fails(self, world: World) -> None:
         """A database that is away for a moment costs nothing but that moment."""
