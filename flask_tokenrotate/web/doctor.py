@@ -86,7 +86,8 @@ def _keys(app: Flask, state: State) -> Iterator[Finding]:
         yield Finding(
             level="warn",
             check="keys",
-            message="The sealing key is derived from SECRET_KEY: who changes that one loses all tokens.",
+            message="The sealing key is derived from SECRET_KEY: a new one loses all tokens, unless the old "
+            "one goes into SECRET_KEY_FALLBACKS.",
             cure=_NEW_KEY,
         )
         if _is_weak_secret(app.secret_key):
