@@ -358,3 +358,58 @@ def breaker_never_closes() -> Iterator[None]:
 
     with _replaced(Breaker, "admit", make):
         yield
+
+
+@breaks("9: a sign-in ends the grant that it replaces", "I5")
+def replaced_grant_lives_on() -> Iterator[None]:
+    """The grant of the former sign-in goes on giving tokens."""
+
+    def make(original: Any) -> Any:
+        return lambda self, new, *, replaces=None: original(self, new)
+
+    with _replaced(MemoryGrantStore, "add", make):
+        yield
+
+
+@breaks("9: a redemption in flight never lands in the grant of a new sign-in", "I4")
+def save_lands_in_the_users_newest_grant() -> Iterator[None]:
+    """What a redemption brings goes to its user's living grant, whichever sign-in made that."""
+
+    def make(original: Any) -> Any:
+        def save(self: Any, seen: Any, claim: Claim, tokens: Any, **rest: Any) -> SaveOutcome:
+            newest = self.find(seen.user_id, seen.provider) or claim.grant_id
+            return original(self, seen, replace(claim, grant_id=newest), tokens, **rest)
+
+        return save
+
+    with _replaced(MemoryGrantStore, "save", make):
+        yield
+
+
+@breaks("9: an unsaved token is revoked only when its user ended the grant", "I3")
+def unsaved_tokens_always_revoked() -> Iterator[None]:
+    """A redemption that finds its grant replaced or refused revokes what it brought."""
+
+    def revoke(self: Any, grant_id: str, tokens: Any) -> None:
+        self.revoke(self._store.load(grant_id), tokens)
+
+    with patch.object(Redeemer, "_revoke_if_signed_out", revoke):
+        yield
+
+
+@breaks("15: the memo is dropped on sign-in and sign-out", "I5")
+def memo_survives_sign_out() -> Iterator[None]:
+    """A request that signed its user out goes on with the token that it has."""
+    with patch.object(RequestMemo, "forget", lambda self: None):
+        yield
+
+
+@breaks("4: a deadline is one of the database's clock", "I1", "I3")
+def deadlines_by_the_process_clock() -> Iterator[None]:
+    """A worker compares the row's times with its own wall clock, which is half a minute ahead."""
+
+    def make(original: Any) -> Any:
+        return lambda grant, now, policy: original(grant, now + 30.0, policy)
+
+    with _replaced(rotator, "decide", make):
+        yield

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 from flask_tokenrotate.errors import StoreUnavailable
 from flask_tokenrotate.rotation.ports import Release, SaveOutcome
-from flask_tokenrotate.rotation.tokens import Claim, EndReason, Grant, Secret, TokenSet, Unsaved
+from flask_tokenrotate.rotation.tokens import Claim, EndReason, Grant, NewGrant, Secret, TokenSet, Unsaved
 from flask_tokenrotate.rotation.verdict import NotSent, Rotated, Unknown, Verdict
 from flask_tokenrotate.testing.memory import MemoryGrantStore, MemoryRescue
 
-from .provider import Message, Provider
+from .provider import Message, Provider, family_of
 from .referee import Referee
 from .scheduler import Process, Scheduler
 
@@ -23,16 +23,15 @@ T = TypeVar("T")
 
 
 class DatabaseTime:
-    """The database's clock: the scheduler's time, far from every process's own."""
-
-    EPOCH = 1_000_000.0
+    """The database's clock: far from every process's own, and set forward or back now and then."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
+        self.offset = 1_000_000.0
 
     def time(self) -> float:
         """Return the database's time."""
-        return self.EPOCH + self._scheduler.now
+        return self.offset + self._scheduler.now
 
 
 class StoppingStore:
@@ -44,6 +43,17 @@ class StoppingStore:
         self._referee = referee
         self.away_until = 0.0
         self.comes_and_goes = False
+
+    def add(self, new: NewGrant, *, replaces: str | None = None) -> Grant:
+        """Insert the grant of a new sign-in."""
+
+        def add() -> Grant:
+            self._referee.replaced.add(replaces)
+            grant = self._rows.add(new, replaces=replaces)
+            self._referee.families[grant.id] = family_of(new.answer.access_token)
+            return grant
+
+        return self._call(f"add {new.answer.access_token.reveal()} in place of {replaces}", add)
 
     def load(self, grant_id: str) -> Grant | None:
         """Read the row."""
@@ -70,10 +80,16 @@ class StoppingStore:
         self, seen: Grant, claim: Claim, tokens: TokenSet, *, http_status: int | None = None
     ) -> SaveOutcome:
         """Save the token set."""
-        return self._call(
-            f"save {tokens.access_token.reveal()} with claim {claim.version}",
-            lambda: self._rows.save(seen, claim, tokens, http_status=http_status),
-        )
+
+        def save() -> SaveOutcome:
+            self._referee.saves(claim)
+            return self._rows.save(seen, claim, tokens, http_status=http_status)
+
+        try:
+            return self._call(f"save {tokens.access_token.reveal()} with claim {claim.version}", save)
+        except StoreUnavailable:
+            self._referee.events["failed save"] += 1
+            raise
 
     def release(self, claim: Claim, how: Release) -> bool:
         """Give the claim up."""
@@ -189,6 +205,7 @@ class StoppingEndpoint:
     def revoke(self, provider: str, tokens: TokenSet) -> bool:
         """Revoke the token set."""
         self._referee.calls_endpoint()
+        self._referee.revokes(tokens)
         self._scheduler.stop()
         done = self._provider.revoke(tokens)
         self._scheduler.note(f"revokes {tokens.access_token.reveal()} -> {done}")

@@ -79,6 +79,11 @@ class Behaviour:
     faults: list[str] = field(default_factory=list)
 
 
+def family_of(access_token: Secret) -> str:
+    """Return the family that the access token's name tells."""
+    return access_token.reveal().partition("-access-")[0]
+
+
 class Provider:
     """Families of token sets by name."""
 
@@ -87,6 +92,7 @@ class Provider:
         self.families: dict[str, list[Issued]] = {}
         self.refused_families: set[str] = set()
         self.disturbances: set[str] = set()
+        self.lost_answers = 0
         self.has_answered: Callable[[Message], None] = lambda message: None
         self._scheduler = scheduler
 
@@ -131,6 +137,7 @@ class Provider:
         }.get(fault) or self._redeem(message)
         if fault in {"busy", "wait", "reset", "misconfigured", "lost"}:
             self.disturbances.add("unknown" if fault in {"reset", "lost"} else fault)
+            self.lost_answers += fault == "lost"
         return Unknown(cause="connection reset") if fault == "lost" else answer
 
     def _redeem(self, message: Message) -> Verdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 
 from flask_tokenrotate.errors import TokenRotateError
@@ -50,10 +50,27 @@ class WatchedRotator(Rotator):
 
 
 class Request:
-    """One request: what its hooks, view and templates do, and what comes after its response."""
+    """One request: what its hooks, view and templates do, and what comes after its response.
 
-    def __init__(self, scheduler: Scheduler, referee: Referee, worker: Worker, *, calm: bool = False) -> None:
+    ``session`` holds the grant of each user, and is read when a user is first needed, as a web request does.
+    ``renew`` is a user's new sign-in at the provider and in the store.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        referee: Referee,
+        worker: Worker,
+        session: MutableMapping[str, str],
+        renew: Callable[[str, str], str],
+        *,
+        calm: bool = False,
+    ) -> None:
         self._scheduler = scheduler
+        self._session = session
+        self._renew = renew
+        self._grants: dict[str, str] = {}
+        self._ended: set[str] = set()
         self._referee = referee
         self._worker = worker
         self._rotator = worker.process.rotator
@@ -65,10 +82,14 @@ class Request:
     def run(self, actions: list[tuple[str, str]]) -> None:
         """Do the actions until one fails, then what was put off until after the response."""
         scheduler = self._scheduler
-        for action, grant_id in actions:
+        for action, user in actions:
+            grant_id = self._grants.setdefault(user, self._session[user])
             try:
                 with self._settled():
-                    getattr(self, action)(grant_id)
+                    if action == "sign_in":
+                        self._sign_in(user, grant_id)
+                    else:
+                        getattr(self, action)(grant_id)
             except TokenRotateError as error:
                 scheduler.note(f"{action} {grant_id}: {error!r}")
                 self._referee.failed(grant_id, error, calm=self._calm)
@@ -98,6 +119,8 @@ class Request:
     def _got(self, grant_id: str, fresh: Fresh) -> None:
         self._scheduler.note(f"has {fresh.tokens.access_token.reveal()} ({fresh.origin})")
         self._referee.got(grant_id, fresh, self._used)
+        if grant_id in self._ended:
+            self._referee.returned_after_sign_out(grant_id)
         self._last[grant_id] = fresh
 
     def pause(self, grant_id: str) -> None:
@@ -113,7 +136,20 @@ class Request:
         """Sign the user out."""
         self._referee.sign_outs_begun.add(grant_id)
         self._rotator.sign_out(grant_id)
+        self._referee.events["sign-out"] += 1
+        self._is_over(grant_id)
+        self._scheduler.note(f"has signed {grant_id} out")
+
+    def _sign_in(self, user: str, grant_id: str) -> None:
+        """Sign the user in once more: a new grant, which replaces the one of this request's session."""
+        self._session[user] = self._grants[user] = self._renew(user, grant_id)
+        self._rotator.forget(grant_id)
+        self._referee.events["new sign-in"] += 1
+        self._is_over(grant_id)
+        self._scheduler.note(f"has signed {user} in again")
+
+    def _is_over(self, grant_id: str) -> None:
         self._memo.forget()
         self._last.clear()
+        self._ended.add(grant_id)
         self._referee.signed_out_in.add((self._worker.process, grant_id))
-        self._scheduler.note(f"has signed {grant_id} out")

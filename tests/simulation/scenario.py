@@ -11,7 +11,7 @@ from flask_tokenrotate.rotation.tokens import Grant, NewGrant
 from flask_tokenrotate.testing.memory import MemoryGrantStore
 
 from .ports import DatabaseTime, ProcessClock, SilentObserver, StoppingEndpoint, StoppingStore, WatchedRescue
-from .provider import Behaviour, Message, Provider
+from .provider import Behaviour, Message, Provider, family_of
 from .referee import Referee
 from .requests import Request, WatchedRotator
 from .scheduler import Process, Scheduler, Stuck, Tape, Worker
@@ -41,31 +41,41 @@ class Scenario:
         self.provider = Provider(behaviour, scheduler)
         self.provider.has_answered = self._wake_late_winners
         self._stopped_until_an_answer: set[Process] = set()
-        self.rows = MemoryGrantStore(DatabaseTime(scheduler))
+        self.database_time = DatabaseTime(scheduler)
+        self.rows = MemoryGrantStore(self.database_time)
         self.rescue = WatchedRescue(scheduler)
         self.referee = Referee(scheduler, self.provider, self.rows, self.policy)
         self.referee.is_rescued = self.rescue.holds_before
         self.store = StoppingStore(self.rows, scheduler, self.referee)
-        self.grants = [self._sign_in(number) for number in range((1, 1, 1, 2)[tape.pick(4)])]
+        self.session: dict[str, str] = {}
+        for number in range((1, 1, 1, 2)[tape.pick(4)]):
+            self._sign_in(f"user{number}")
         cache_seconds = (5.0, 0.0)[tape.pick(2)]
         self.processes = [
             self._process(number, cache_seconds) for number in range((1, 2, 2, 3)[tape.pick(4)])
         ]
         self._choose_faults()
         for _ in range((0, 0, 0, 1, 1, 2)[tape.pick(6)]):
-            self._worker([[("sign_out", self._any_grant())]])
+            self._worker([self._ending()])
         for _ in range(2 + tape.pick(5)):
             self._worker(self._requests())
         scheduler.after_step = self.referee.check
 
-    def _sign_in(self, number: int) -> str:
-        family = f"family{number}"
+    def _sign_in(self, user: str) -> None:
+        """Sign a user in, some time before the schedule begins."""
         age = AGES[self.tape.pick(len(AGES))]
-        answer = self.provider.issue(family)
-        grant = self.rows.add(NewGrant(provider="p", answer=answer, user_id=f"user{number}"))
+        grant = self.rows.add(self._new_grant(user))
         self.rows.rows[grant.id] = _aged(grant, age)
-        self.referee.families[grant.id] = family
-        return grant.id
+        self.referee.families[grant.id] = family_of(grant.tokens.access_token)
+        self.session[user] = grant.id
+
+    def _renew(self, user: str, replaces: str) -> str:
+        """Sign a user in who is signed in already; return the new grant's id."""
+        return self.store.add(self._new_grant(user), replaces=replaces).id
+
+    def _new_grant(self, user: str) -> NewGrant:
+        answer = self.provider.issue(f"family{len(self.provider.families)}")
+        return NewGrant(provider="p", answer=answer, user_id=user)
 
     def _process(self, number: int, cache_seconds: float) -> Process:
         process = Process(f"process {number}", offset=1000.0 * number + 7.0)
@@ -89,7 +99,7 @@ class Scenario:
         tape = self.tape
         scheduler = self.scheduler
         scheduler.stickiness = (0, 120, 200)[tape.pick(3)]
-        kinds = (self._stall, self._stall, self._crash, self._outage, self._jump)
+        kinds = (self._stall, self._stall, self._crash, self._outage, self._wait, self._set_clock)
         theme = tape.pick(8)
         if theme in (1, 2):
             faults = [PROVIDER_FAULTS[tape.pick(len(PROVIDER_FAULTS))] for _ in range(1 + tape.pick(2))]
@@ -98,7 +108,7 @@ class Scenario:
             scheduler.faults = [self._stall]
             scheduler.fault_rate = (10, 24)[tape.pick(2)]
         if theme in (2, 3):
-            scheduler.faults = [kinds[tape.pick(5)] for _ in range(1 + tape.pick(2))]
+            scheduler.faults = [kinds[tape.pick(len(kinds))] for _ in range(1 + tape.pick(2))]
             scheduler.fault_rate = (6, 20)[tape.pick(2)]
 
     def _victim(self) -> Process:
@@ -129,10 +139,21 @@ class Scenario:
             self._stopped_until_an_answer.discard(process)
             process.stalled_until = min(process.stalled_until, self.scheduler.now)
 
-    def _jump(self) -> None:
+    def _wait(self) -> None:
         seconds = (1.0, 5.0, 9.0, 12.5, 50.0)[self.tape.pick(5)]
         self.scheduler.now += seconds
-        self._disturb("jump", f"everything is slow: {seconds} s pass")
+        self._disturb("slow", f"everything is slow: {seconds} s pass")
+
+    def _set_clock(self) -> None:
+        """Set the database's clock forward or back; or a process's own forward, as after a suspend."""
+        seconds = (15.0, 300.0, -15.0, -120.0, 40.0)[self.tape.pick(5)]
+        if self.tape.pick(3):
+            self.database_time.offset += seconds
+            self._disturb("clock", f"the database's clock is set by {seconds:+} s")
+        else:
+            process = self._victim()
+            process.offset += abs(seconds)
+            self._disturb("suspend", f"the clock of {process.name} goes {abs(seconds)} s ahead")
 
     def _outage(self) -> None:
         seconds = (0.1, 1.0, 3.0, 20.0)[self.tape.pick(4)]
@@ -142,25 +163,33 @@ class Scenario:
 
     def _disturb(self, kind: str, what: str) -> None:
         self.referee.disturbed(kind)
+        self.referee.events["clock jump" if kind in ("clock", "suspend") else kind] += 1
         self.scheduler.note(what, "the world")
 
     def _requests(self) -> list[list[tuple[str, str]]]:
         """Draw what a worker does: one or two requests of one to three actions each."""
         tape = self.tape
         return [
-            [(ACTIONS[tape.pick(len(ACTIONS))], self._any_grant()) for _ in range(1 + tape.pick(3))]
+            [(ACTIONS[tape.pick(len(ACTIONS))], self._any_user()) for _ in range(1 + tape.pick(3))]
             for _ in range(1 + tape.pick(2))
         ]
 
-    def _any_grant(self) -> str:
-        return self.grants[self.tape.pick(len(self.grants))] if len(self.grants) > 1 else self.grants[0]
+    def _ending(self) -> list[tuple[str, str]]:
+        """Draw a request that signs a user out, or in anew; it may use tokens before and after that."""
+        user = self._any_user()
+        end = ("sign_out", "sign_out", "sign_in")[self.tape.pick(3)]
+        actions = ([end], [end], ["touch", end, "touch"])[self.tape.pick(3)]
+        return [(action, user) for action in actions]
+
+    def _any_user(self) -> str:
+        return f"user{self.tape.pick(len(self.session))}" if len(self.session) > 1 else "user0"
 
     def _worker(self, requests: list[list[tuple[str, str]]]) -> None:
         process = self.processes[self.tape.pick(len(self.processes))]
 
         def run(worker: Worker) -> None:
             for actions in requests:
-                Request(self.scheduler, self.referee, worker).run(actions)
+                Request(self.scheduler, self.referee, worker, self.session, self._renew).run(actions)
             worker.finished = True
 
         self.scheduler.workers.append(Worker(f"w{len(self.scheduler.workers) + 1}", process, run))
@@ -175,13 +204,14 @@ class Scenario:
             raise self.referee.violated("I3", "a request does not come to an end") from None
         finally:
             self.scheduler.close()
+            self.referee.events["lost answer"] += self.provider.lost_answers
 
     def _look_again(self) -> None:
         self.scheduler.now += LONG_AFTER
         self.provider.behaviour.faults = []
         self.scheduler.faults = []
         for process in self.processes:
-            for grant_id in self.grants:
+            for grant_id in list(self.rows.rows):
                 self.scheduler.workers.append(
                     Worker(f"last look at {grant_id}", process, self._last_look(grant_id))
                 )
@@ -189,8 +219,10 @@ class Scenario:
 
     def _last_look(self, grant_id: str) -> Callable[[Worker], None]:
         def run(worker: Worker) -> None:
-            request = Request(self.scheduler, self.referee, worker, calm=True)
-            request.run([("touch", grant_id)])
+            session = {"anybody": grant_id}
+            Request(self.scheduler, self.referee, worker, session, self._renew, calm=True).run(
+                [("touch", "anybody")]
+            )
             worker.finished = True
 
         return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
@@ -20,8 +21,14 @@ CHOICES = 160
 """Bytes for each schedule: more than most schedules use up."""
 
 
-def first_violation(schedules: int, *, seed: int = 0, shrink: bool = True) -> Violation | None:
-    """Run up to ``schedules`` schedules; return the violation of the simplest that fails, or None."""
+def first_violation(
+    schedules: int, *, seed: int = 0, shrink: bool = True, events: Counter[str] | None = None
+) -> Violation | None:
+    """Run up to ``schedules`` schedules; return the violation of the simplest that fails, or None.
+
+    ``events`` counts what happened in them (see `referee.EVENTS`).
+    """
+    seen: Counter[str] = Counter() if events is None else events
     phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
 
     @seeded(seed)
@@ -36,7 +43,11 @@ def first_violation(schedules: int, *, seed: int = 0, shrink: bool = True) -> Vi
     )
     @given(st.binary(min_size=CHOICES, max_size=CHOICES))
     def holds(choices: bytes) -> None:
-        Scenario(choices).run()
+        scenario = Scenario(choices)
+        try:
+            scenario.run()
+        finally:
+            seen.update(scenario.referee.events)
 
     # A schedule has one grant or two: with more than one needed, no provider would ever count as away.
     with _quiet(), patch.object(breaker, "FAILING_GRANTS", 1):

@@ -12,7 +12,7 @@ from flask_tokenrotate.testing.memory import MemoryGrantStore
 from .mutants import MUTANTS, WITHOUT_SLOTS, Mutant
 from .search import first_violation
 
-SCHEDULES_FOR_A_MUTANT = 6000
+SCHEDULES_FOR_A_MUTANT = 12_000
 
 
 def test_the_protocol_keeps_its_invariants_in_a_few_hundred_schedules() -> None:
