@@ -74,6 +74,7 @@ class Referee:
         self.happened = provider.disturbances
         self.in_store: set[Worker] = set()
         self.signed_out_in: set[tuple[Process, str]] = set()
+        self.ended_in: set[tuple[Process, str]] = set()
         self.sign_outs_begun: set[str] = set()
         self.replaced: set[str | None] = set()
         self.events: Counter[str] = Counter()

@@ -22,9 +22,9 @@ class WatchedRotator(Rotator):
     scheduler: Scheduler
 
     def fresh(self, grant_id: str, *, min_ttl: float | None = None, at_least: int = 0) -> Fresh:
-        signed_out = (self.process, grant_id) in self.referee.signed_out_in
+        has_ended = (self.process, grant_id) in self.referee.ended_in
         found = super().fresh(grant_id, min_ttl=min_ttl, at_least=at_least)
-        if signed_out:
+        if has_ended:
             self.referee.returned_after_sign_out(grant_id)
         return found
 
@@ -137,6 +137,7 @@ class Request:
         self._referee.sign_outs_begun.add(grant_id)
         self._rotator.sign_out(grant_id)
         self._referee.events["sign-out"] += 1
+        self._referee.signed_out_in.add((self._worker.process, grant_id))
         self._is_over(grant_id)
         self._scheduler.note(f"has signed {grant_id} out")
 
@@ -152,4 +153,4 @@ class Request:
         self._memo.forget()
         self._last.clear()
         self._ended.add(grant_id)
-        self._referee.signed_out_in.add((self._worker.process, grant_id))
+        self._referee.ended_in.add((self._worker.process, grant_id))
