@@ -42,7 +42,8 @@ class Timing:
     request waits for another worker's rotation; shorter than the web server's own time-out.
     ``backoff`` and ``backoff_limit``: the pause after the first failure, doubled with each more, up
     to the limit. ``misconfigured_pause``: the pause after the provider refused this client.
-    ``save_pauses``: the pauses between attempts to write down an outcome.
+    ``save_pauses``: the pauses between attempts to write down an outcome, of which none begins more than
+    ``save`` after the first.
     """
 
     redeem: float = 7.0
@@ -52,6 +53,7 @@ class Timing:
     backoff_limit: float = 60.0
     misconfigured_pause: float = 30.0
     save_pauses: tuple[float, ...] = (0.05, 0.2, 0.5, 1.0)
+    save: float = 3.0
 
 
 class Redeemer:
@@ -166,10 +168,11 @@ class Redeemer:
                 return Release(retry_after=pause, failure="busy", verdict="busy", http_status=status)
             case NotSent():
                 return Release(retry_after=backoff, failure="not_sent", verdict="not_sent")
-            case Unknown(http_status=status):
+            case Unknown(http_status=status, timed_out=timed_out):
+                # A provider that has just hung for so long would let the one replay hang as well.
                 return Release(
                     in_doubt=True,
-                    retry_after=backoff,
+                    retry_after=max(backoff, self._timing.claim) if timed_out else backoff,
                     failure="unknown",
                     verdict="unknown",
                     http_status=status,
@@ -307,10 +310,17 @@ class Redeemer:
             raise
 
     def _write_down(self, write: Callable[[], T]) -> T:
-        """Call ``write`` until the database takes it, within ``Timing.save_pauses``."""
+        """Call ``write`` until the database takes it, within ``Timing.save_pauses`` and ``Timing.save``.
+
+        A database that is away says so at once; one whose row or file is locked says so after seconds, and
+        five times that would be longer than anybody waits for the response.
+        """
+        last_try_by = self._clock.monotonic() + self._timing.save
         for pause in self._timing.save_pauses:
             try:
                 return write()
             except StoreUnavailable:
+                if self._clock.monotonic() >= last_try_by:
+                    raise
                 self._clock.sleep(pause)
         return write()

@@ -9,7 +9,8 @@ Meaning             PostgreSQL (SQLSTATE)                       MariaDB and MySQ
                                                                 SQLITE_BUSY, SQLITE_LOCKED,
                                                                 SQLite's unique key
 ``UNKNOWN``         the connection broke                        the connection broke; 1180 error
-                                                                during COMMIT (Galera)
+                                                                during COMMIT (Galera);
+                                                                SQLITE_IOERR
 ``TABLES_MISSING``  42P01                                       1146; "no such table"
 ``REFUSED``         anything else                               anything else, 1047 (Galera
                                                                 without quorum) among it
@@ -52,6 +53,7 @@ _BY_MYSQL_CODE = {
     1146: Failure.TABLES_MISSING,
 }
 _SQLITE_LOST = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_SQLITE_UNKNOWN = {sqlite3.SQLITE_IOERR}
 _SQLITE_LOST_EXTENDED = {sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE}
 _SQLITE_PRIMARY_CODE = 0xFF
 
@@ -84,6 +86,8 @@ def _classify_sqlite(error: sqlite3.Error) -> Failure:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
     if code & _SQLITE_PRIMARY_CODE in _SQLITE_LOST or code in _SQLITE_LOST_EXTENDED:
         return Failure.LOST
+    if code & _SQLITE_PRIMARY_CODE in _SQLITE_UNKNOWN:
+        return Failure.UNKNOWN
     return Failure.TABLES_MISSING if "no such table" in str(error) else Failure.REFUSED
 
 

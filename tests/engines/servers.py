@@ -127,23 +127,24 @@ def answers(url: URL) -> bool:
     return True
 
 
-def _start_postgresql(folder: Path) -> tuple[URL, ServerProcess]:
+def install_postgresql(data: Path) -> None:
+    """Make an empty data folder, with a superuser ``postgres`` who needs no password on loopback."""
     initdb = find_binary("initdb", *POSTGRESQL_FOLDERS)
-    folder.mkdir()
-    hand_over(folder, "postgres")
-    data, port = folder / "data", free_port()
+    data.parent.mkdir(exist_ok=True)
+    hand_over(data.parent, "postgres")
     run_as("postgres", [initdb, "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"])
-    command = [
-        find_binary("postgres", *POSTGRESQL_FOLDERS),
-        "-D",
-        str(data),
-        "-p",
-        str(port),
-        "-c",
-        "fsync=off",
-    ]
-    command += ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}"]
-    process = ServerProcess("postgres", command, folder.with_suffix(".log"))
+
+
+def postgresql_command(data: Path, port: int) -> list[str]:
+    """Return the command that runs a server on ``data``."""
+    options = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}"]
+    return [find_binary("postgres", *POSTGRESQL_FOLDERS), "-D", str(data), "-p", str(port), *options]
+
+
+def _start_postgresql(folder: Path) -> tuple[URL, ServerProcess]:
+    data, port = folder / "data", free_port()
+    install_postgresql(data)
+    process = ServerProcess("postgres", postgresql_command(data, port), folder.with_suffix(".log"))
     url = make_url(f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres")
     process.wait_until(lambda: answers(url))
     return url, process

@@ -10,14 +10,17 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from flask_tokenrotate.errors import StoreUnavailable
 from flask_tokenrotate.rotation.ports import Release, SaveOutcome
 from flask_tokenrotate.rotation.redeemer import Redeemer
+from flask_tokenrotate.rotation.rescue import Rescuer
 from flask_tokenrotate.storage.engine import Database
 from flask_tokenrotate.storage.grants import SqlGrantStore
+from flask_tokenrotate.storage.transactions import Outcome, Transactions
 
 STOP_AFTER_CLAIM = "stop-after-claim"
 """The next worker that wins a claim stops (SIGSTOP) before it knows."""
@@ -33,6 +36,12 @@ LEAVE_NEW_TOKENS_ALIVE = "leave-new-tokens-alive"
 
 FORGET_FAILURES = "forget-failures"
 """Nobody remembers that the provider has failed a moment ago."""
+
+DROP_UNSAVED = "drop-unsaved"
+"""A token set that the database does not take is forgotten."""
+
+NEVER_READ_BACK = "never-read-back"
+"""A write whose COMMIT was not answered counts as not written."""
 
 SHARE_CONNECTIONS = "share-connections"
 """A forked child goes on with the connections of its parent."""
@@ -67,6 +76,9 @@ def install(folder: Path) -> None:
     replace(Redeemer, "_post", POST_ANY_TIME, _post_any_time)
     replace(Redeemer, "_revoke_if_signed_out", LEAVE_NEW_TOKENS_ALIVE, _do_nothing)
     replace(Redeemer, "_how_to_release", FORGET_FAILURES, lambda *args: Release())
+    replace(Rescuer, "put_aside", DROP_UNSAVED, _do_nothing)
+    replace(Redeemer, "_kept_if_interrupted", DROP_UNSAVED, lambda *args: nullcontext())
+    replace(Transactions, "write", NEVER_READ_BACK, _give_up_when_unknown)
     replace(Database, "forget_connections", SHARE_CONNECTIONS, _do_nothing)
 
 
@@ -94,6 +106,13 @@ def _post_any_time(
     post: Callable[..., Any], redeemer: Redeemer, grant: Any, claimed_at: float, now: float
 ) -> Any:
     return post(redeemer, grant, now, now)
+
+
+def _give_up_when_unknown(write: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    outcome = write(*args, **kwargs)
+    if outcome is Outcome.UNKNOWN:
+        raise StoreUnavailable("nobody reads back what became of it")
+    return outcome
 
 
 def _do_nothing(working: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

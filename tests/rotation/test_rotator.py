@@ -291,7 +291,10 @@ class TestDoubt:
             world.process().fresh(grant_id)
         assert world.endpoint.posts == ["refresh-0"]
         assert (world.row(grant_id).doubts, world.row(grant_id).standing) == (1, None)
-        world.clock.advance(world.timing.backoff)
+        world.clock.advance(world.timing.claim - 0.1)
+        with pytest.raises(ProviderUnavailable):
+            world.process().fresh(grant_id)
+        world.clock.advance(0.1)
         assert access(world.process().fresh(grant_id)) == "access-2"
 
     def test_where_the_profile_says_reauthorize_the_doubt_is_written_at_once(self, world: World) -> None:

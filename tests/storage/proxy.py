@@ -38,6 +38,10 @@ class CuttingProxy:
         # BEGIN ISOLATION LEVEL READ COMMITTED is not a COMMIT.
         self._trigger, self._moment = re.compile(statement.encode() + b"(?!TED)"), moment
 
+    def disarm(self) -> None:
+        """Cut nothing."""
+        self._trigger = None
+
     def close(self) -> None:
         """Cut everything and stop."""
         # shutdown, not close: it is what wakes a thread that waits in accept or recv.
@@ -53,7 +57,11 @@ class CuttingProxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._server)
+                try:
+                    server = socket.create_connection(self._server)
+                except OSError:  # it is down; the next connection may find it up again
+                    client.close()
+                    continue
                 self._sockets += [client, server]
                 link = _Link(client, server)
                 for pump in (self._from_client, self._from_server):

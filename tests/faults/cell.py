@@ -1,0 +1,195 @@
+"""Plays one cell of the table: a redemption is halted at a step, the fault comes, and all goes on.
+
+Four things are seen of it: what the request gets that redeems (``first``), what another request of the same
+session gets in another worker meanwhile (``other``), what the session's next rotation gets while the fault
+goes on (``next``, where the fault outlasts the first), and whether the session is well afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+from .bench import TIMING, Answer, Bench, Visitor, eventually, kill, over, requests_at_provider, stopped
+
+PAST_THE_DEADLINE = TIMING["claim"] + TIMING["settle"] + 0.2
+DATABASE_AWAY_SECONDS = 2.5
+"""Longer than a holder goes on trying to save, so that the token set has to wait in a rescue file."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of one cell; answers as a status, with the reason of a refusal or ``-`` for none."""
+
+    first: str
+    other: str
+    next: str
+    well: bool
+    presentations: tuple[int, ...]
+    trouble: tuple[str, ...] = ()
+
+
+@contextmanager
+def halted(bench: Bench, step: str, grant: str) -> Iterator[Callable[[], int]]:
+    """Halt the redemption at ``step``; yields what waits until it has come there and returns its process."""
+    if step != "request_written":
+        bench.halt_at(step, grant)
+        try:
+            yield bench.halted
+        finally:
+            bench.go()
+        return
+    with bench.provider.hold("received") as gate:
+
+        def arrived() -> int:
+            gate.wait_for(1)
+            return bench.holder(grant)
+
+        yield arrived
+
+
+def play(bench: Bench, step: str, fault: str, user: str, provider: str = "replaying") -> Seen:
+    """Play the cell with a new visitor and look at everything afterwards."""
+    visitor, grant = bench.sign_in(user, provider)
+    page = f"/token/{provider}"
+    next_answer = None
+    with ThreadPoolExecutor(2) as threads, contextlib.ExitStack() as fault_goes_on:
+        with halted(bench, step, grant) as wait:
+            first = threads.submit(visitor.get, page)
+            pid = wait()
+            if fault == "kill":
+                kill(pid)
+                other = threads.submit(visitor.get, page)
+            elif fault == "stall":
+                with stopped(pid):
+                    other = threads.submit(visitor.get, page)
+                    over(PAST_THE_DEADLINE)
+            else:
+                fault_goes_on.enter_context(FAULTS[fault](bench))
+                other = threads.submit(visitor.get, page)
+        if fault == "hang" and _was_hit(step, fault):
+            # A provider that hangs for ever would swallow the one replay too.
+            first.result()
+            fault_goes_on.close()
+        answers = first.result(), other.result()
+        if fault not in ("kill", "stall", "database") and not _was_hit(step, fault):
+            bench.expire(grant)
+            next_answer = visitor.get(page)
+    eventually(lambda: not requests_at_provider())
+    well = _is_well(bench, visitor, grant, page)
+    presented = bench.presentations(user)
+    return Seen(
+        first=_brief(answers[0]),
+        other=_brief(answers[1]),
+        next="-" if next_answer is None else _brief(next_answer),
+        well=well,
+        presentations=tuple(sorted(presented.values(), reverse=True)),
+        trouble=tuple(_trouble(bench, grant, sum(presented.values()))),
+    )
+
+
+def _was_hit(step: str, fault: str) -> bool:
+    """Return whether the fault can still meet the redemption that was halted at ``step``."""
+    reaches = {
+        "cut_before": ("before_claim", "claim_committed", "request_written", "answer_read"),
+        "cut_after": ("before_claim", "claim_committed", "request_written", "answer_read"),
+        "dns": ("before_claim", "claim_committed"),
+    }
+    return step in reaches.get(fault, ("before_claim", "claim_committed", "request_written"))
+
+
+def _is_well(bench: Bench, visitor: Visitor, grant: str, page: str) -> bool:
+    """Return whether the session rotates once more, by a refresh token that the provider takes."""
+    try:
+        eventually(lambda: visitor.get(page).status == 200, seconds=4)
+        bench.expire(grant)
+        eventually(lambda: visitor.get(f"{page}?api={bench.provider.url}/userinfo").json.get("api") == 200)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _trouble(bench: Bench, grant: str, presentations: int) -> Iterator[str]:
+    yield from (breach.what for breach in bench.breaches() if breach.grant_id == grant)
+    spent = bench.spent_slots(grant)
+    if presentations > spent:
+        yield f"the provider looked at {presentations} refresh tokens, the ledger knows of {spent}"
+
+
+def _brief(answer: Answer) -> str:
+    if answer.status == 503:
+        return "503" if int(answer.headers.get("Retry-After", 0)) > 0 else "503 without Retry-After"
+    reason = answer.json.get("reason")
+    return f"{answer.status} {reason}" if reason else str(answer.status)
+
+
+# The faults that are not a worker's own
+
+
+@contextmanager
+def _database(bench: Bench) -> Iterator[None]:
+    bench.database.stop()
+    try:
+        yield
+        over(DATABASE_AWAY_SECONDS)
+    finally:
+        bench.database.start()
+
+
+@contextmanager
+def _cut(bench: Bench, moment: str) -> Iterator[None]:
+    bench.cut_next_commit(moment)
+    try:
+        yield
+    finally:
+        bench.forget_cuts()
+
+
+@contextmanager
+def _hang(bench: Bench) -> Iterator[None]:
+    bench.provider.turn(answer_seconds=TIMING["redeem"] + 0.5)
+    try:
+        yield
+    finally:
+        bench.provider.turn(answer_seconds=0.0)
+
+
+@contextmanager
+def _drop(bench: Bench) -> Iterator[None]:
+    bench.provider.turn(drop_next=1)
+    try:
+        yield
+    finally:
+        bench.provider.turn(drop_next=0)
+
+
+@contextmanager
+def _busy(bench: Bench) -> Iterator[None]:
+    bench.provider.turn(outage=True, retry_after=1)
+    try:
+        yield
+    finally:
+        bench.provider.turn(outage=False)
+
+
+@contextmanager
+def _dns(bench: Bench) -> Iterator[None]:
+    bench.resolve(works=False)
+    try:
+        yield
+    finally:
+        bench.resolve(works=True)
+
+
+FAULTS: dict[str, Callable[[Bench], AbstractContextManager[None]]] = {
+    "database": _database,
+    "cut_before": lambda bench: _cut(bench, "before"),
+    "cut_after": lambda bench: _cut(bench, "after"),
+    "hang": _hang,
+    "drop": _drop,
+    "busy": _busy,
+    "dns": _dns,
+}
