@@ -15,8 +15,9 @@ processes is halted at a step of a redemption, the fault comes exactly there, an
 provider's own log, the ledger (as `flask tokenrotate verify` reads it) and the grant's row have to agree, and
 the session has to rotate once more.
 
-Run on {engines}, {rounds} times each: {cells} cells, {red} red. The claim stands for 1.4 s here, a
-call of the provider may take 1 s. SQLite has no server to stop or to cut off: its file is locked for writers, and its
+Run on {engines}, {rounds} times each:
+{cells} cells, {red} red. The claim stands for 1.4 s here, a call of the provider may take 1 s. SQLite has no
+server to stop or to cut off: its file is locked for writers, and its
 COMMIT fails.
 """
 
