@@ -85,6 +85,14 @@ class Galera:
         url = self.urls[node].set(database=make_url(uri).database)
         return url.render_as_string(hide_password=False)
 
+    def kill(self, node: int) -> None:
+        """End the node's process as a crash would."""
+        self._processes[node].stop(signal.SIGKILL)
+
+    def wait_for_quorum(self, node: int, *, has_it: bool, seconds: float = 40.0) -> None:
+        """Wait until the node has its quorum, or has lost it."""
+        self._processes[node].wait_until(lambda: _has_quorum(self.urls[node]) == has_it, seconds=seconds)
+
     def freeze(self, node: int) -> None:
         """Stop the node's process without ending it; `thaw` lets it go on."""
         self._processes[node].signal(signal.SIGSTOP)
@@ -102,9 +110,17 @@ class Galera:
 
 
 def _is_synced(url: URL) -> bool:
+    return _status(url, "wsrep_local_state_comment") == "Synced"
+
+
+def _has_quorum(url: URL) -> bool:
+    return _status(url, "wsrep_cluster_status") == "Primary"
+
+
+def _status(url: URL, name: str) -> str | None:
     try:
         with create_engine(url, poolclass=NullPool).connect() as connection:
-            row = connection.exec_driver_sql("SHOW STATUS LIKE 'wsrep_local_state_comment'").first()
+            row = connection.exec_driver_sql(f"SHOW STATUS LIKE '{name}'").first()
     except SQLAlchemyError:
-        return False
-    return row is not None and row[1] == "Synced"
+        return None
+    return None if row is None else str(row[1])

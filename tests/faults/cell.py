@@ -32,13 +32,21 @@ class Seen:
     trouble: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Halted:
+    """A redemption at a step: ``arrived`` waits for it and returns its process, ``go`` lets it go on."""
+
+    arrived: Callable[[], int]
+    go: Callable[[], None]
+
+
 @contextmanager
-def halted(bench: Bench, step: str, grant: str) -> Iterator[Callable[[], int]]:
-    """Halt the redemption at ``step``; yields what waits until it has come there and returns its process."""
+def halted(bench: Bench, step: str, grant: str) -> Iterator[Halted]:
+    """Halt the redemption at ``step`` until the end of the block."""
     if step != "request_written":
         bench.halt_at(step, grant)
         try:
-            yield bench.halted
+            yield Halted(bench.halted, bench.go)
         finally:
             bench.go()
         return
@@ -48,7 +56,7 @@ def halted(bench: Bench, step: str, grant: str) -> Iterator[Callable[[], int]]:
             gate.wait_for(1)
             return bench.holder(grant)
 
-        yield arrived
+        yield Halted(arrived, gate.open)
 
 
 def play(bench: Bench, step: str, fault: str, user: str, provider: str = "replaying") -> Seen:
@@ -57,9 +65,9 @@ def play(bench: Bench, step: str, fault: str, user: str, provider: str = "replay
     page = f"/token/{provider}"
     next_answer = None
     with ThreadPoolExecutor(2) as threads, contextlib.ExitStack() as fault_goes_on:
-        with halted(bench, step, grant) as wait:
+        with halted(bench, step, grant) as redemption:
             first = threads.submit(visitor.get, page)
-            pid = wait()
+            pid = redemption.arrived()
             if fault == "kill":
                 kill(pid)
                 other = threads.submit(visitor.get, page)
@@ -67,6 +75,9 @@ def play(bench: Bench, step: str, fault: str, user: str, provider: str = "replay
                 with stopped(pid):
                     other = threads.submit(visitor.get, page)
                     over(PAST_THE_DEADLINE)
+                    redemption.go()
+                    # The answer lies in the stopped worker's socket before the worker looks at the clock.
+                    eventually(lambda: not requests_at_provider())
             else:
                 fault_goes_on.enter_context(FAULTS[fault](bench))
                 other = threads.submit(visitor.get, page)

@@ -8,6 +8,7 @@ from outside could be timed well enough.
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -18,6 +19,7 @@ from flask_tokenrotate.errors import StoreUnavailable
 from flask_tokenrotate.rotation.ports import Release, SaveOutcome
 from flask_tokenrotate.rotation.redeemer import Redeemer
 from flask_tokenrotate.rotation.rescue import Rescuer
+from flask_tokenrotate.rotation.tokens import Claim
 from flask_tokenrotate.storage.engine import Database
 from flask_tokenrotate.storage.grants import SqlGrantStore
 from flask_tokenrotate.storage.transactions import Outcome, Transactions
@@ -36,6 +38,9 @@ LEAVE_NEW_TOKENS_ALIVE = "leave-new-tokens-alive"
 
 FORGET_FAILURES = "forget-failures"
 """Nobody remembers that the provider has failed a moment ago."""
+
+CLAIM_NOTHING = "claim-nothing"
+"""Whoever wants to redeem does, without a word to the others."""
 
 DROP_UNSAVED = "drop-unsaved"
 """A token set that the database does not take is forgotten."""
@@ -76,6 +81,7 @@ def install(folder: Path) -> None:
     replace(Redeemer, "_post", POST_ANY_TIME, _post_any_time)
     replace(Redeemer, "_revoke_if_signed_out", LEAVE_NEW_TOKENS_ALIVE, _do_nothing)
     replace(Redeemer, "_how_to_release", FORGET_FAILURES, lambda *args: Release())
+    replace(SqlGrantStore, "try_claim", CLAIM_NOTHING, _pretended_claim)
     replace(Rescuer, "put_aside", DROP_UNSAVED, _do_nothing)
     replace(Redeemer, "_kept_if_interrupted", DROP_UNSAVED, lambda *args: nullcontext())
     replace(Transactions, "write", NEVER_READ_BACK, _give_up_when_unknown)
@@ -113,6 +119,12 @@ def _give_up_when_unknown(write: Callable[..., Any], *args: Any, **kwargs: Any) 
     if outcome is Outcome.UNKNOWN:
         raise StoreUnavailable("nobody reads back what became of it")
     return outcome
+
+
+def _pretended_claim(try_claim: Callable[..., Any], store: SqlGrantStore, seen: Any, **facts: Any) -> Claim:
+    return Claim(
+        id=secrets.token_hex(16), grant_id=seen.id, version=seen.version + 1, redeems=seen.token_version
+    )
 
 
 def _do_nothing(working: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
