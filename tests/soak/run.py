@@ -1,0 +1,240 @@
+"""Runs a soak and audits it: the provider's log, the ledger, the rows, connections and memory."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, func, make_url, select
+from sqlalchemy.pool import NullPool
+
+from flask_tokenrotate import TokenRotate
+from flask_tokenrotate.errors import TokenRotateError
+from flask_tokenrotate.storage import create_tables
+from flask_tokenrotate.storage.schema import redemptions
+from flask_tokenrotate.testing import FakeProvider
+from flask_tokenrotate.web.state import current_state
+from tests.engines import Servers
+from tests.real.storm import ROOT
+
+from .faults import Faults
+from .worker import STOP, TIMING, Orders, make_app
+
+PROCESSES = 4
+GRACE_SECONDS = 60.0
+ROTATIONS_PER_FAULT = 60
+MOST_MEMORY_GROWTH = 1.10
+POOL = 15
+"""Connections that SQLAlchemy's default pool opens at most, in each process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What a soak came to."""
+
+    rotations: int
+    grants: int
+    seconds: float
+    faults: dict[str, int]
+    answers: dict[str, int]
+    replays: int
+    presented_too_often: int
+    families_revoked: int
+    sessions_lost: int
+    breaches: list[str]
+    memory_first_mib: float
+    memory_last_mib: float
+    most_connections: int
+    connections_left: int
+    busy_when_idle: int
+
+    def wrong(self) -> list[str]:
+        """Return what must not be."""
+        growth = self.memory_last_mib / self.memory_first_mib if self.memory_first_mib else 1.0
+        checks = {
+            "refresh tokens presented too often": self.presented_too_often,
+            "families revoked": self.families_revoked,
+            "sessions lost": self.sessions_lost,
+            "breaches in the ledger": len(self.breaches),
+            "connections leaked": self.connections_left + self.busy_when_idle,
+            "more connections than pools allow": self.most_connections > (PROCESSES + 1) * POOL,
+            f"memory grew by {growth:.2f}": growth > MOST_MEMORY_GROWTH,
+        }
+        return [what for what, amount in checks.items() if amount]
+
+
+def soak(
+    folder: Path,
+    servers: Servers,
+    engine: str,
+    *,
+    rotations: int,
+    grants: int,
+    seed: int,
+    faulty: bool = True,
+) -> Figures:
+    """Run a soak in ``folder``. Raises `Unavailable` where ``engine`` is."""
+    database = servers.new_database(engine)
+    made = create_engine(database)
+    create_tables(made)
+    made.dispose()
+    lifetime = max(grants / 400, 0.5)
+    with FakeProvider(lifetime=lifetime, grace_seconds=GRACE_SECONDS) as provider, ExitStack() as stack:
+        profile = provider.registration(grace_seconds=GRACE_SECONDS)
+        app, rotate = make_app(folder, database, profile)
+        stack.enter_context(app.app_context())
+        users = {
+            f"user{number}": rotate.adopt(
+                "fake", provider.mint(user=f"user{number}"), user_id=f"user{number}"
+            ).id
+            for number in range(grants)
+        }
+        orders = Orders(str(folder), database, profile, users)
+        (folder / "orders.json").write_text(orders.as_text())
+        with _workers(folder) as workers:
+            faults = Faults(
+                seed=seed,
+                provider=provider,
+                workers=workers,
+                respawn=lambda: _start(folder),
+                cut_off=lambda: servers.cut_off(engine, database),
+                rotate=rotate,
+                users=users,
+            )
+            began = time.monotonic()
+            most_connections = _let_run(provider, faults, rotations, engine, database, faulty=faulty)
+            took = time.monotonic() - began
+            reports = _stop(folder, workers)
+        pool: Any = current_state().grants._transactions._database.engine()  # type: ignore[attr-defined]
+        breaches = [f"{breach.grant_id}: {breach.what}" for breach in current_state().audit.breaches()]
+        lost = _lost(rotate, users)
+        pool.dispose()
+        return _figures(
+            provider, reports, faults, database, engine, took, breaches, lost, most_connections, grants
+        )
+
+
+def _let_run(
+    provider: FakeProvider, faults: Faults, rotations: int, engine: str, database: str, *, faulty: bool
+) -> int:
+    """Let faults happen until the provider has rotated so often; return the most connections seen."""
+    most, due = 0, ROTATIONS_PER_FAULT
+    while (done := provider.journal.outcomes()["rotated"]) < rotations:
+        if faulty and done >= due:
+            faults.one()
+            due = max(due, done) + ROTATIONS_PER_FAULT
+        most = max(most, _connections(engine, database))
+        time.sleep(0.2)
+    return most
+
+
+def _stop(folder: Path, workers: list[subprocess.Popen[bytes]]) -> list[list[dict[str, Any]]]:
+    """Let the workers end, the first one's report first; return the lines of each."""
+    (folder / STOP).touch()
+    for worker in workers:
+        worker.wait(60)
+    first = folder / f"worker-{workers[0].pid}.jsonl"
+    others = sorted(set(folder.glob("worker-*.jsonl")) - {first})
+    # A worker that was killed may have left half a line.
+    return [
+        [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
+        for file in (first, *others)
+    ]
+
+
+def _figures(
+    provider: FakeProvider,
+    reports: list[list[dict[str, Any]]],
+    faults: Faults,
+    database: str,
+    engine: str,
+    seconds: float,
+    breaches: list[str],
+    lost: list[str],
+    most_connections: int,
+    grants: int,
+) -> Figures:
+    answers: Counter[str] = sum((Counter(lines[-1]["seen"]) for lines in reports if lines), Counter())
+    memory = [line["rss"] / 2**20 for line in reports[0]]
+    quarter = max(len(memory) // 4, 1)
+    log = provider.journal
+    twice = log.double_presentations()
+    replays = _replays(database)
+    return Figures(
+        rotations=log.outcomes()["rotated"],
+        grants=grants,
+        seconds=round(seconds, 1),
+        faults=dict(faults.seen),
+        answers=dict(answers),
+        replays=replays,
+        presented_too_often=sum(times > 2 for times in twice.values()) + max(len(twice) - replays, 0),
+        families_revoked=log.families_revoked(),
+        sessions_lost=sum(times for what, times in answers.items() if what.startswith("lost")) + len(lost),
+        breaches=breaches,
+        # The first quarter of the first half: the cache and the interpreter have warmed up by then.
+        memory_first_mib=round(statistics.median(memory[quarter : 2 * quarter] or memory), 1),
+        memory_last_mib=round(statistics.median(memory[-quarter:]), 1),
+        most_connections=most_connections,
+        connections_left=_connections(engine, database),
+        busy_when_idle=max((line["busy_connections"] for lines in reports for line in lines), default=0),
+    )
+
+
+def _lost(rotate: TokenRotate, users: dict[str, str]) -> list[str]:
+    """Return the users who do not get a token when all is calm."""
+    time.sleep(TIMING["claim"] + TIMING["settle"])
+    return [user for user, grant in users.items() if not _is_served(rotate, grant)]
+
+
+def _is_served(rotate: TokenRotate, grant: str) -> bool:
+    for _ in range(3):
+        try:
+            return bool(rotate.token(grant).access_token)
+        except TokenRotateError:
+            time.sleep(1.0)
+    return False
+
+
+def _replays(database: str) -> int:
+    query = select(func.count()).where(redemptions.c.slot == 1)
+    with create_engine(database, poolclass=NullPool).connect() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def _connections(engine: str, database: str) -> int:
+    """Return how many connections others have to the database."""
+    name = make_url(database).database
+    # Less the one that asks.
+    queries = {
+        "postgresql": f"SELECT count(*) - 1 FROM pg_stat_activity WHERE datname = '{name}'",
+        "mariadb": f"SELECT count(*) - 1 FROM information_schema.processlist WHERE db = '{name}'",
+    }
+    if engine not in queries:
+        return 0
+    with create_engine(database, poolclass=NullPool).connect() as connection:
+        return int(connection.exec_driver_sql(queries[engine]).scalar_one())
+
+
+@contextmanager
+def _workers(folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    workers = [_start(folder) for _ in range(PROCESSES)]
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+def _start(folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.soak.worker", str(folder / "orders.json")]
+    return subprocess.Popen(command, cwd=ROOT, stderr=(folder / "workers.log").open("ab"))
