@@ -44,7 +44,7 @@ from .protocol import (
 from .redeemer import Redeemer, Timing
 from .sighting import Fresh, Origin, Sighting
 from .tokens import Grant
-from .waiting import Patience
+from .waiting import Waiting
 
 logger = logging.getLogger("flask_tokenrotate")
 
@@ -244,7 +244,7 @@ class Rotator:
 
     def _lead(self, grant_id: str, min_ttl: float | None, give_up_at: float) -> Fresh:
         """Look at the row and act on it until there is a token set or an error."""
-        patience = Patience(self._clock, give_up_at, self._redeemer.answer_times)
+        waiting = Waiting(self._clock, give_up_at, self._redeemer.answer_times)
         while True:
             epoch = self._cache.epoch
             seen = self._load(grant_id)
@@ -253,25 +253,25 @@ class Rotator:
             policy = self._policy(grant, min_ttl)
             decision = decide(grant, grant.seen_at, policy)
             if isinstance(decision, Use | UseAndRotateAhead):
-                return self._use(seen, decision, patience.origin, min_ttl)
+                return self._use(seen, decision, waiting.origin, min_ttl)
             if isinstance(decision, SignIn | Unavailable):
                 self._give_up(grant, decision)
-            if patience.is_over():
-                return self._last_resort(seen, patience.origin)
+            if waiting.is_over():
+                return self._last_resort(seen, waiting.origin)
             if isinstance(decision, ClaimAndRedeem):
                 try:
                     rotated = self._redeemer.redeem(seen, decision.doubts, policy)
                 except ProviderUnavailable:
                     if grant.tokens.remaining(grant.seen_at) <= 0:
                         raise
-                    return Fresh(seen=seen, origin=patience.origin)
+                    return Fresh(seen=seen, origin=waiting.origin)
                 if rotated is not None:
                     self._cache.put(rotated, epoch)
                     return Fresh(seen=rotated, origin="rotated")
             else:
-                if patience.origin == "row":
+                if waiting.origin == "row":
                     self._observer.notify("waited", grant, {"decision": type(decision).__name__})
-                patience.sleep(grant, decision)
+                waiting.sleep(grant, decision)
 
     def _use(
         self, seen: Sighting, decision: Use | UseAndRotateAhead, origin: Origin, min_ttl: float | None
@@ -290,7 +290,7 @@ class Rotator:
         raise ProviderUnavailable(grant.provider, retry_after=decision.retry_after)
 
     def _last_resort(self, seen: Sighting, origin: Origin) -> Fresh:
-        """At the end of the patience: a token that still lives is better than an error."""
+        """At the end of the waiting: a token that still lives is better than an error."""
         grant = seen.grant
         now = seen.now(self._clock.monotonic())
         if grant.tokens.remaining(now) > 0:
