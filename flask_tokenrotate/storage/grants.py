@@ -17,11 +17,12 @@ from sqlalchemy import ColumnElement, Insert, Row, Update, case, insert, null, s
 from ..errors import GrantUnreadable, LedgerConflict, StoreUnavailable
 from ..rotation.ports import Release, SaveOutcome
 from ..rotation.tokens import Claim, EndReason, Grant, NewGrant, TokenSet
+from .content import Malformed
 from .engine import Database
 from .ledger import holds_slot, opened, refused, released, rotated
 from .rows import binding, check_storable, exactly, grant_from_row, is_storable, sealed_tokens
 from .schema import NAME_LENGTH, db_now, grants
-from .sealing import DoesNotOpen, Sealer
+from .sealing import DoesNotOpen, Sealer, fingerprint_of
 from .transactions import Outcome, Transactions
 
 _row = grants.c
@@ -68,6 +69,9 @@ class SqlGrantStore:
             return grant_from_row(row, self._sealer)
         except DoesNotOpen as error:
             raise GrantUnreadable(grant_id, error.sealed_with, self._sealer.fingerprints) from None
+        except Malformed:
+            sealed_with = fingerprint_of(row.sealed)
+            raise GrantUnreadable(grant_id, sealed_with, self._sealer.fingerprints, malformed=True) from None
 
     def find(self, user_id: str, provider: str) -> str | None:
         """Read the id of the user's newest grant that has not ended."""
