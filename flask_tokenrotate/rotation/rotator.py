@@ -26,7 +26,7 @@ from ..errors import (
     StoreUnavailable,
     TokenRotateError,
 )
-from .cache import GrantCache
+from .cache import GrantCache, Replacements
 from .flights import Flight, Flights
 from .ports import Clock, GrantStore, Observer, Rescue, TokenEndpoint
 from .protocol import (
@@ -81,6 +81,7 @@ class Rotator:
         self._policy_for = policy_for
         self._timing = timing
         self._cache = GrantCache(clock, entries=cache_entries, seconds=cache_seconds)
+        self._replacements = Replacements(clock, YOUNG)
         self._flights: Flights[Fresh, TokenRotateError] = Flights(clock, TokenRotateError)
         self._flights_ahead: Flights[None, TokenRotateError] = Flights(clock, TokenRotateError)
         self._redeemer = Redeemer(
@@ -101,7 +102,8 @@ class Rotator:
                 return hit
             flight, mine = self._flights.join(grant_id)
             if mine:
-                return self._flights.lead(grant_id, flight, lambda: self._lead(grant_id, min_ttl, give_up_at))
+                led = self._flights.lead(grant_id, flight, lambda: self._lead(grant_id, min_ttl, give_up_at))
+                return self._at_least(led, at_least)
             shared = self._follow(grant_id, flight, give_up_at)
             if (
                 shared is not None
@@ -109,6 +111,17 @@ class Rotator:
                 and self.is_fresh(shared, min_ttl=min_ttl)
             ):
                 return replace(shared, origin="waited", rotate_ahead=False, min_ttl=min_ttl)
+
+    def _at_least(self, led: Fresh, at_least: int) -> Fresh:
+        """Refuse a row that went back: restored, or its database's clock set back after an `expire`.
+
+        Here and not in the flight, which callers with other wishes share.
+        """
+        if led.token_version < at_least:
+            raise StoreUnavailable(
+                f"The database shows grant {led.grant.id} as it was before a token set that was used already."
+            )
+        return led
 
     def is_fresh(self, fresh: Fresh, *, min_ttl: float | None = None) -> bool:
         """Return whether ``fresh`` may still be used now."""
@@ -127,12 +140,15 @@ class Rotator:
             if seen.grant.tokens.refresh_token is None or self._is_young(seen.grant):
                 return fresh
             self._store.expire(fresh.grant.id, fresh.token_version)
-        return self.fresh(fresh.grant.id, min_ttl=min_ttl, at_least=fresh.token_version + 1)
+        replacement = self.fresh(fresh.grant.id, min_ttl=min_ttl, at_least=fresh.token_version + 1)
+        self._replacements.note(replacement.grant)
+        return replacement
 
     def _is_young(self, grant: Grant) -> bool:
         lifetime = grant.tokens.lifetime
         if lifetime is None:
-            return False
+            # Nothing tells when it was issued, but this process knows what its last refusal brought.
+            return self._replacements.is_young(grant)
         return lifetime - grant.tokens.remaining(grant.seen_at) < min(YOUNG, lifetime * AHEAD_SHARE)
 
     def expire(self, grant_id: str) -> None:

@@ -774,6 +774,32 @@ class TestHealing:
         assert (rotator.refused(fresh) is fresh) == (posts == 0)
         assert len(world.endpoint.posts) == posts
 
+    @pytest.mark.parametrize(("pause", "posts"), [(YOUNG - 0.001, 1), (YOUNG, 2)])
+    def test_a_replacement_without_a_lifetime_is_kept_while_young(
+        self, world: World, pause: float, posts: int
+    ) -> None:
+        """Where nothing tells when a token set was issued, the process knows which one it brought itself."""
+        grant_id = world.sign_in(remaining=1000.0)
+        row = world.row(grant_id)
+        world.store.rows[grant_id] = replace(row, tokens=replace(row.tokens, lifetime=None, expires_at=None))
+        world.endpoint.script = [lambda: world.endpoint.rotated(expires_in=None)] * 2
+        rotator = world.process()
+        replacement = rotator.refused(rotator.fresh(grant_id))
+        assert replacement.tokens.lifetime is None
+        world.clock.advance(pause)
+        assert (rotator.refused(replacement) is replacement) == (posts == 1)
+        assert len(world.endpoint.posts) == posts
+
+    @pytest.mark.parametrize("at_least", [0, 1])
+    def test_a_row_that_went_back_is_not_used_below_at_least(self, world: World, at_least: int) -> None:
+        """A database restored from a copy gives a request no older token set than it has used already."""
+        grant_id = world.sign_in(remaining=1000.0)
+        if at_least == 0:
+            assert world.process().fresh(grant_id, at_least=at_least).token_version == 0
+            return
+        with pytest.raises(StoreUnavailable, match="used already"):
+            world.process().fresh(grant_id, at_least=at_least)
+
     def test_a_token_expired_by_hand_is_not_used_again(self, world: World) -> None:
         """What a caller learnt elsewhere is seen by this process at once and by others in the row."""
         grant_id = world.sign_in(remaining=1000.0)
