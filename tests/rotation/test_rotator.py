@@ -257,6 +257,15 @@ class TestDoubt:
         assert world.endpoint.posts == ["refresh-0", "refresh-0"]
         assert world.row(grant_id).doubts == 0
 
+    def test_the_ledger_calls_the_attempt_before_the_replay_unknown(self, world: World) -> None:
+        """The story of the grant has no redemption whose outcome is missing."""
+        grant_id = world.sign_in(remaining=-1.0)
+        world.endpoint.script = [Unknown(cause="cut", http_status=200)]
+        world.process().fresh(grant_id)
+        story = [(row.slot, row.verdict) for row in world.store.ledger.values()]
+        assert story == [(0, "unknown"), (1, "rotated")]
+        assert next(iter(world.store.ledger.values())).http_status == 200
+
     def test_while_it_replays_the_row_counts_the_first_attempt(self, world: World) -> None:
         """A crash in the middle of the replay leaves a row that allows no third attempt."""
         grant_id = world.sign_in(remaining=-1.0)
