@@ -11,7 +11,7 @@ Class                                Status  What to do
 `CrossSiteRequest`                   403     send the request from a page of the application itself
 `TryLater` and its three branches    503     try again after `retry_after` seconds
 `InvalidTokenResponse`               400     the token response given to `adopt` cannot be used
-`GrantUnreadable`                    500     an operator must look: no key opens the stored tokens
+`GrantUnreadable`                    500     an operator must look: the stored tokens cannot be read
 `NotStorableInSession`               500     store a JSON value under the session key that is named
 `LedgerConflict`                     500     an operator must look: a second redemption was prevented
 `RescueFailed`                       500     an operator must look: a rescue file cannot be used
@@ -243,18 +243,28 @@ class InvalidTokenResponse(TokenRotateError):
 
 
 class GrantUnreadable(TokenRotateError):
-    """No configured key opens the stored token set of a grant.
+    """No configured key opens the stored token set of a grant, or what it opens to is ``malformed``.
 
     ``sealed_with`` and ``configured`` are key fingerprints: short hashes that name keys without
-    revealing them.
+    revealing them. The row is left as it is.
     """
 
     code = "grant_unreadable"
 
-    def __init__(self, grant_id: str, sealed_with: str, configured: tuple[str, ...]) -> None:
+    def __init__(
+        self, grant_id: str, sealed_with: str, configured: tuple[str, ...], *, malformed: bool = False
+    ) -> None:
         self.grant_id = grant_id
         self.sealed_with = sealed_with
         self.configured = configured
+        self.malformed = malformed
+        if malformed:
+            super().__init__(
+                f"The token set of grant {grant_id} opens with key {sealed_with}, but was not written by "
+                "this version of Flask-TokenRotate: run the version that wrote it, or restore the row. "
+                "Signing in again makes a new grant."
+            )
+            return
         keys = ", ".join(configured)
         cause = (
             "the row was altered or copied from another grant"

@@ -26,6 +26,7 @@ EXAMPLES: list[TokenRotateError] = [
     errors.UnknownProvider("x", ("a", "b")),
     errors.InvalidTokenResponse("x"),
     errors.GrantUnreadable("grant", "aa", ("aa", "bb")),
+    errors.GrantUnreadable("grant", "aa", ("aa", "bb"), malformed=True),
     errors.NotStorableInSession("cart", "a set"),
     errors.LedgerConflict("grant", 3, 0),
     errors.RescueFailed("/folder", "No space left on device"),

@@ -17,15 +17,16 @@ PACKAGE = Path(__file__).parent.parent / "flask_tokenrotate"
 ALLOWED = {
     "errors": set(),
     "clock": set(),
+    "loopback": set(),
     "config": {"errors", "flask"},
     "rotation": {"errors"},
     "storage": {"errors", "rotation", "sqlalchemy", "cryptography", "pymysql", "psycopg"},
-    "providers": {"errors", "rotation", "requests", "requests_oauthlib", "oauthlib", "urllib3"},
+    "providers": {"errors", "loopback", "rotation", "requests", "requests_oauthlib", "oauthlib", "urllib3"},
     "testing": {
         "errors", "rotation", "web", "requests", "oauthlib", "werkzeug", "jinja2", "pytest", "click",
     },
     "web": {
-        "errors", "config", "rotation", "flask", "msgspec", "blinker", "click", "requests",
+        "errors", "config", "loopback", "rotation", "flask", "msgspec", "blinker", "click", "requests",
         "werkzeug", "storage", "testing",
     },
     "extension": {"errors", "config", "clock", "rotation", "storage", "providers", "web", "flask"},

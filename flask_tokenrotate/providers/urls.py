@@ -6,10 +6,10 @@ library must not set and which opens plain http to every host at once.
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
 
 from ..errors import Misconfigured
+from ..loopback import is_loopback
 
 
 def check_url(url: str, what: str) -> None:
@@ -38,13 +38,3 @@ def check_url(url: str, what: str) -> None:
             f"{what} is plain http on host {host!r}: tokens and secrets would be readable on the way. "
             "Use https; http works for loopback hosts only."
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether ``host`` is this machine: ``localhost``, 127.0.0.0/8 or ::1."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -12,6 +12,7 @@ from collections import OrderedDict
 
 from .ports import Clock
 from .sighting import Sighting
+from .tokens import Grant
 
 
 class _Entry:
@@ -98,3 +99,25 @@ class GrantCache:
     def empty_copy(self) -> GrantCache:
         """Return a cache with the same bounds that holds nothing, and a lock that nobody holds."""
         return GrantCache(self._clock, entries=self._limit, seconds=self._seconds)
+
+
+class Replacements:
+    """Which token set each grant was given last after a refusal, for as long as it counts as young."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._noted: dict[str, tuple[int, float]] = {}
+        self._lock = threading.Lock()
+
+    def note(self, grant: Grant) -> None:
+        """Remember the token set of ``grant`` as a replacement that came now; drop what is old."""
+        now = self._clock.monotonic()
+        with self._lock:
+            self._noted = {key: kept for key, kept in self._noted.items() if now - kept[1] < self._seconds}
+            self._noted[grant.id] = (grant.token_version, now)
+
+    def is_young(self, grant: Grant) -> bool:
+        """Return whether the token set of ``grant`` came as a replacement less than ``seconds`` ago."""
+        token_version, at = self._noted.get(grant.id, (None, 0.0))
+        return token_version == grant.token_version and self._clock.monotonic() - at < self._seconds

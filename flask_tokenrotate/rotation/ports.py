@@ -82,7 +82,15 @@ class GrantStore(Protocol):
         """Return the id of the user's newest grant at the provider that has not ended, or None."""
         ...
 
-    def try_claim(self, seen: Grant, *, doubts: int, holder: str, seconds: float) -> Claim | None:
+    def try_claim(
+        self,
+        seen: Grant,
+        *,
+        doubts: int,
+        holder: str,
+        seconds: float,
+        unanswered: tuple[Claim, int | None] | None = None,
+    ) -> Claim | None:
         """Take the claim if the row still has the version of ``seen`` and has not ended.
 
         Effect when won: version grows by one, the claim stands with a new random id for ``seconds``,
@@ -90,6 +98,8 @@ class GrantStore(Protocol):
         ``doubts`` of the refresh token in ``seen``. Returns None when another worker was faster, and
         nothing is written then. When the answer to COMMIT is lost, the row is read back and the
         claim's id decides. Raises `LedgerConflict` when the slot is held already or does not exist.
+        ``unanswered`` is the same holder's claim before, with the HTTP status of a post that brought no
+        outcome: the ledger says ``"unknown"`` of it, in the same transaction, and when the claim is lost.
         """
         ...
 

@@ -98,20 +98,26 @@ class Redeemer:
         pause = self.breaker.admit(grant.provider, grant.id)
         if pause:
             raise ProviderUnavailable(grant.provider, retry_after=pause)
+        unanswered: tuple[Claim, int | None] | None = None
         while True:
             # The holder's own deadline counts from before the claim was sent: a process that is
             # stopped between the claim's COMMIT and this line must not think that it has time.
             claimed_at = self._clock.monotonic()
             claim = self._store.try_claim(
-                grant, doubts=doubts, holder=self._holder(), seconds=self._timing.claim
+                grant,
+                doubts=doubts,
+                holder=self._holder(),
+                seconds=self._timing.claim,
+                unanswered=unanswered,
             )
             if claim is None:
                 return None
             self._observer.notify("claimed", grant, {"claim_version": claim.version, "doubts": doubts})
             posted_at = self._clock.monotonic()
             verdict = self._post(grant, claimed_at, posted_at)
-            if not self._replays_at_once(verdict, doubts, policy):
+            if not (isinstance(verdict, Unknown) and self._replays_at_once(verdict, doubts, policy)):
                 return self._settle(seen, claim, posted_at, verdict)
+            unanswered = (claim, verdict.http_status)
             # The claim's version was ours, so only a sign-in or sign-out can take it from us now.
             grant, doubts = replace(grant, version=claim.version), doubts + 1
 
@@ -126,13 +132,13 @@ class Redeemer:
             self.answer_times.record(grant.provider, self._clock.monotonic() - now)
         return verdict
 
-    def _replays_at_once(self, verdict: Verdict | None, doubts: int, policy: Policy) -> bool:
+    def _replays_at_once(self, verdict: Unknown, doubts: int, policy: Policy) -> bool:
         """A holder that knows its own call ended without an answer need not wait for a deadline.
 
         After a time-out it does wait: the provider hangs, and the one replay is too dear to be
         spent on a provider that does not answer.
         """
-        return isinstance(verdict, Unknown) and not verdict.timed_out and may_post_again(doubts + 1, policy)
+        return not verdict.timed_out and may_post_again(doubts + 1, policy)
 
     def _settle(
         self, seen: Sighting, claim: Claim, posted_at: float, verdict: Verdict | None

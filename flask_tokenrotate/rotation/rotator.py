@@ -26,7 +26,7 @@ from ..errors import (
     StoreUnavailable,
     TokenRotateError,
 )
-from .cache import GrantCache
+from .cache import GrantCache, Replacements
 from .flights import Flight, Flights
 from .ports import Clock, GrantStore, Observer, Rescue, TokenEndpoint
 from .protocol import (
@@ -44,7 +44,7 @@ from .protocol import (
 from .redeemer import Redeemer, Timing
 from .sighting import Fresh, Origin, Sighting
 from .tokens import Grant
-from .waiting import Patience
+from .waiting import Waiting
 
 logger = logging.getLogger("flask_tokenrotate")
 
@@ -81,6 +81,7 @@ class Rotator:
         self._policy_for = policy_for
         self._timing = timing
         self._cache = GrantCache(clock, entries=cache_entries, seconds=cache_seconds)
+        self._replacements = Replacements(clock, YOUNG)
         self._flights: Flights[Fresh, TokenRotateError] = Flights(clock, TokenRotateError)
         self._flights_ahead: Flights[None, TokenRotateError] = Flights(clock, TokenRotateError)
         self._redeemer = Redeemer(
@@ -101,7 +102,8 @@ class Rotator:
                 return hit
             flight, mine = self._flights.join(grant_id)
             if mine:
-                return self._flights.lead(grant_id, flight, lambda: self._lead(grant_id, min_ttl, give_up_at))
+                led = self._flights.lead(grant_id, flight, lambda: self._lead(grant_id, min_ttl, give_up_at))
+                return self._at_least(led, at_least)
             shared = self._follow(grant_id, flight, give_up_at)
             if (
                 shared is not None
@@ -109,6 +111,17 @@ class Rotator:
                 and self.is_fresh(shared, min_ttl=min_ttl)
             ):
                 return replace(shared, origin="waited", rotate_ahead=False, min_ttl=min_ttl)
+
+    def _at_least(self, led: Fresh, at_least: int) -> Fresh:
+        """Refuse a row that went back: restored, or its database's clock set back after an `expire`.
+
+        Here and not in the flight, which callers with other wishes share.
+        """
+        if led.token_version < at_least:
+            raise StoreUnavailable(
+                f"The database shows grant {led.grant.id} as it was before a token set that was used already."
+            )
+        return led
 
     def is_fresh(self, fresh: Fresh, *, min_ttl: float | None = None) -> bool:
         """Return whether ``fresh`` may still be used now."""
@@ -127,12 +140,15 @@ class Rotator:
             if seen.grant.tokens.refresh_token is None or self._is_young(seen.grant):
                 return fresh
             self._store.expire(fresh.grant.id, fresh.token_version)
-        return self.fresh(fresh.grant.id, min_ttl=min_ttl, at_least=fresh.token_version + 1)
+        replacement = self.fresh(fresh.grant.id, min_ttl=min_ttl, at_least=fresh.token_version + 1)
+        self._replacements.note(replacement.grant)
+        return replacement
 
     def _is_young(self, grant: Grant) -> bool:
         lifetime = grant.tokens.lifetime
         if lifetime is None:
-            return False
+            # Nothing tells when it was issued, but this process knows what its last refusal brought.
+            return self._replacements.is_young(grant)
         return lifetime - grant.tokens.remaining(grant.seen_at) < min(YOUNG, lifetime * AHEAD_SHARE)
 
     def expire(self, grant_id: str) -> None:
@@ -244,7 +260,7 @@ class Rotator:
 
     def _lead(self, grant_id: str, min_ttl: float | None, give_up_at: float) -> Fresh:
         """Look at the row and act on it until there is a token set or an error."""
-        patience = Patience(self._clock, give_up_at, self._redeemer.answer_times)
+        waiting = Waiting(self._clock, give_up_at, self._redeemer.answer_times)
         while True:
             epoch = self._cache.epoch
             seen = self._load(grant_id)
@@ -253,25 +269,25 @@ class Rotator:
             policy = self._policy(grant, min_ttl)
             decision = decide(grant, grant.seen_at, policy)
             if isinstance(decision, Use | UseAndRotateAhead):
-                return self._use(seen, decision, patience.origin, min_ttl)
+                return self._use(seen, decision, waiting.origin, min_ttl)
             if isinstance(decision, SignIn | Unavailable):
                 self._give_up(grant, decision)
-            if patience.is_over():
-                return self._last_resort(seen, patience.origin)
+            if waiting.is_over():
+                return self._last_resort(seen, waiting.origin)
             if isinstance(decision, ClaimAndRedeem):
                 try:
                     rotated = self._redeemer.redeem(seen, decision.doubts, policy)
                 except ProviderUnavailable:
                     if grant.tokens.remaining(grant.seen_at) <= 0:
                         raise
-                    return Fresh(seen=seen, origin=patience.origin)
+                    return Fresh(seen=seen, origin=waiting.origin)
                 if rotated is not None:
                     self._cache.put(rotated, epoch)
                     return Fresh(seen=rotated, origin="rotated")
             else:
-                if patience.origin == "row":
+                if waiting.origin == "row":
                     self._observer.notify("waited", grant, {"decision": type(decision).__name__})
-                patience.sleep(grant, decision)
+                waiting.sleep(grant, decision)
 
     def _use(
         self, seen: Sighting, decision: Use | UseAndRotateAhead, origin: Origin, min_ttl: float | None
@@ -290,7 +306,7 @@ class Rotator:
         raise ProviderUnavailable(grant.provider, retry_after=decision.retry_after)
 
     def _last_resort(self, seen: Sighting, origin: Origin) -> Fresh:
-        """At the end of the patience: a token that still lives is better than an error."""
+        """At the end of the waiting: a token that still lives is better than an error."""
         grant = seen.grant
         now = seen.now(self._clock.monotonic())
         if grant.tokens.remaining(now) > 0:

@@ -46,7 +46,7 @@ def pauses(typical: float, elapsed: float) -> Iterator[float]:
         pause *= GROWTH
 
 
-class Patience:
+class Waiting:
     """The waiting of one worker for one grant: what is left of it, and when to look next.
 
     Ends at ``until`` on the monotonic clock, before the web server loses its own patience.

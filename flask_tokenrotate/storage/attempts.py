@@ -12,6 +12,7 @@ from sqlalchemy import Row, delete, insert, select, update
 from ..errors import StoreUnavailable
 from ..rotation.ports import AttemptMiss
 from ..rotation.tokens import Attempt, Secret
+from .content import Malformed, facts_in, text, texts_or_none
 from .engine import Database
 from .rows import hashed
 from .schema import attempts, db_now
@@ -64,8 +65,8 @@ class SqlAttemptStore:
             return miss or "unknown_state"
         try:
             attempt = _read_back(self._sealer.open(row.sealed, _binding(state_hash)))
-        except DoesNotOpen:
-            # The keys were changed while the user was away at the provider.
+        except (DoesNotOpen, Malformed):
+            # The keys or the version were changed while the user was away at the provider.
             return "unknown_state"
         return self._use_up(state_hash, browser_hash) or attempt
 
@@ -125,12 +126,14 @@ def _written_out(attempt: Attempt) -> bytes:
 
 
 def _read_back(plain: bytes) -> Attempt:
-    facts = json.loads(plain)
+    """Return what `_written_out` wrote. Raises `Malformed`."""
+    keys = ("provider", "verifier", "nonce", "redirect_uri", "next_url", "scopes")
+    facts = facts_in(plain, *keys)
     return Attempt(
-        provider=facts["provider"],
-        verifier=Secret(facts["verifier"]),
-        nonce=Secret(facts["nonce"]),
-        redirect_uri=facts["redirect_uri"],
-        next_url=facts["next_url"],
-        scopes=frozenset(facts["scopes"]),
+        provider=text(facts["provider"]),
+        verifier=Secret(text(facts["verifier"])),
+        nonce=Secret(text(facts["nonce"])),
+        redirect_uri=text(facts["redirect_uri"]),
+        next_url=text(facts["next_url"]),
+        scopes=texts_or_none(facts["scopes"]) or frozenset(),
     )

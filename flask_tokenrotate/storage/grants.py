@@ -17,11 +17,12 @@ from sqlalchemy import ColumnElement, Insert, Row, Update, case, insert, null, s
 from ..errors import GrantUnreadable, LedgerConflict, StoreUnavailable
 from ..rotation.ports import Release, SaveOutcome
 from ..rotation.tokens import Claim, EndReason, Grant, NewGrant, TokenSet
+from .content import Malformed
 from .engine import Database
 from .ledger import holds_slot, opened, refused, released, rotated
 from .rows import binding, check_storable, exactly, grant_from_row, is_storable, sealed_tokens
 from .schema import NAME_LENGTH, db_now, grants
-from .sealing import DoesNotOpen, Sealer
+from .sealing import DoesNotOpen, Sealer, fingerprint_of
 from .transactions import Outcome, Transactions
 
 _row = grants.c
@@ -68,6 +69,9 @@ class SqlGrantStore:
             return grant_from_row(row, self._sealer)
         except DoesNotOpen as error:
             raise GrantUnreadable(grant_id, error.sealed_with, self._sealer.fingerprints) from None
+        except Malformed:
+            sealed_with = fingerprint_of(row.sealed)
+            raise GrantUnreadable(grant_id, sealed_with, self._sealer.fingerprints, malformed=True) from None
 
     def find(self, user_id: str, provider: str) -> str | None:
         """Read the id of the user's newest grant that has not ended."""
@@ -78,7 +82,15 @@ class SqlGrantStore:
         row = self._transactions.read(newest_first.limit(1))
         return None if row is None else row.id
 
-    def try_claim(self, seen: Grant, *, doubts: int, holder: str, seconds: float) -> Claim | None:
+    def try_claim(
+        self,
+        seen: Grant,
+        *,
+        doubts: int,
+        holder: str,
+        seconds: float,
+        unanswered: tuple[Claim, int | None] | None = None,
+    ) -> Claim | None:
         """Take the claim by compare-and-set on the version, and its slot in the ledger."""
         claim = Claim(
             id=secrets.token_hex(16),
@@ -91,12 +103,18 @@ class SqlGrantStore:
         token_hash = None if refresh_token is None else self._sealer.hash(refresh_token)
         statement = _claim(claim, doubts=doubts, holder=holder, seconds=seconds)
         entry = opened(claim, slot=doubts, token_hash=token_hash, holder=holder)
+        told: tuple[Update, ...] = ()
+        if unanswered is not None:
+            before, status = unanswered
+            told = (released(before, Release(in_doubt=True, verdict="unknown", http_status=status)),)
         patience = self._transactions.patience()
-        while (outcome := self._transactions.write(statement, entry)) is not Outcome.WRITTEN:
+        while (outcome := self._transactions.write(statement, entry, *told)) is not Outcome.WRITTEN:
             row = self._read(seen.id)
             if row is not None and row.claim_id == claim.id:
                 break
             if row is None or row.version != seen.version or row.ended_at is not None:
+                for each in told:
+                    self._tell_ledger(each)
                 return None
             if outcome is Outcome.LOST and self._transactions.read(holds_slot(claim, doubts)) is not None:
                 raise LedgerConflict(seen.id, claim.redeems, doubts)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RescueFailed
-from ..rotation.tokens import Claim, Grant, TokenSet, Unsaved
-from .rows import read_tokens, written_tokens
+from ..rotation.tokens import Claim, Grant, Unsaved
+from .content import Malformed, facts_in, number_or_none, several, text, text_or_none, whole, with_keys
+from .rows import TOKEN_FACTS, read_tokens, written_tokens
 from .sealing import Binding, DoesNotOpen, Sealer
 
 SUFFIX = ".rescue"
@@ -74,12 +75,16 @@ class RescueFiles:
         path = self._folder / name
         grant_id, _, claim_id = name.removesuffix(SUFFIX).partition(".")
         try:
-            return _read_back(self._sealer.open(path.read_bytes(), _binding(grant_id, claim_id)))
+            plain = self._sealer.open(path.read_bytes(), _binding(grant_id, claim_id))
+            return _read_back(plain, grant_id, claim_id)
         except FileNotFoundError:
             # Another process has just saved it.
             return None
         except DoesNotOpen as error:
             reason = f"it was sealed with key {error.sealed_with} and does not open with the configured keys"
+            return RescueFailed(str(path), reason)
+        except Malformed:
+            reason = "it opens, but was not written by this version: run the version that wrote it"
             return RescueFailed(str(path), reason)
         except OSError as error:
             return RescueFailed(str(path), error.strerror or type(error).__name__)
@@ -115,16 +120,30 @@ def _written_out(unsaved: Unsaved) -> bytes:
     return json.dumps(facts).encode()
 
 
-def _read_back(plain: bytes) -> Unsaved:
-    facts = json.loads(plain)
-    grant_id, provider, user_id, subject = facts["grant"]
-    claim_id, version, redeems = facts["claim"]
-    expires_at, lifetime, refresh_expires_at = facts["times"]
-    tokens: TokenSet = read_tokens(
-        facts["tokens"], expires_at=expires_at, lifetime=lifetime, refresh_expires_at=refresh_expires_at
+def _read_back(plain: bytes, grant_id: str, claim_id: str) -> Unsaved:
+    """Return what `_written_out` wrote for the grant and the claim. Raises `Malformed`."""
+    facts = facts_in(plain, "grant", "claim", "http_status", "tokens", "times")
+    own_grant_id, provider, user_id, subject = several(facts["grant"], 4)
+    own_claim_id, version, redeems = several(facts["claim"], 3)
+    if (own_grant_id, own_claim_id) != (grant_id, claim_id):
+        raise Malformed
+    expires_at, lifetime, refresh_expires_at = map(number_or_none, several(facts["times"], 3))
+    tokens = read_tokens(
+        with_keys(facts["tokens"], *TOKEN_FACTS),
+        expires_at=expires_at,
+        lifetime=lifetime,
+        refresh_expires_at=refresh_expires_at,
     )
     grant = Grant(
-        id=grant_id, provider=provider, tokens=tokens, seen_at=0.0, user_id=user_id, subject=subject
+        id=grant_id,
+        provider=text(provider),
+        tokens=tokens,
+        seen_at=0.0,
+        user_id=text_or_none(user_id),
+        subject=text_or_none(subject),
     )
-    claim = Claim(id=claim_id, grant_id=grant_id, version=version, redeems=redeems)
-    return Unsaved(grant=grant, claim=claim, tokens=tokens, http_status=facts["http_status"])
+    claim = Claim(id=claim_id, grant_id=grant_id, version=whole(version), redeems=whole(redeems))
+    status = facts["http_status"]
+    return Unsaved(
+        grant=grant, claim=claim, tokens=tokens, http_status=None if status is None else whole(status)
+    )

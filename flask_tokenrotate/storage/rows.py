@@ -15,8 +15,11 @@ from sqlalchemy import Column, ColumnElement, Row
 
 from ..errors import InvalidTokenResponse
 from ..rotation.tokens import Claim, Grant, NewGrant, Secret, StandingClaim, TokenSet
+from .content import facts_in, text, text_or_none, texts_or_none
 from .schema import NAME_LENGTH
 from .sealing import Binding, Sealer
+
+TOKEN_FACTS = ("access_token", "refresh_token", "token_type", "scopes", "id_token")
 
 
 def binding(grant_id: str, provider: str, user_id: str | None, subject: str | None) -> Binding:
@@ -47,23 +50,23 @@ def read_tokens(
     lifetime: float | None,
     refresh_expires_at: float | None,
 ) -> TokenSet:
-    """Return the token set that `written_tokens` and the times came from."""
+    """Return the token set that `written_tokens` and the times came from. Raises `Malformed`."""
     return TokenSet(
-        access_token=Secret(facts["access_token"]),
-        refresh_token=_secret(facts["refresh_token"]),
-        token_type=facts["token_type"],
-        scopes=None if facts["scopes"] is None else frozenset(facts["scopes"]),
+        access_token=Secret(text(facts["access_token"])),
+        refresh_token=_secret(text_or_none(facts["refresh_token"])),
+        token_type=text(facts["token_type"]),
+        scopes=texts_or_none(facts["scopes"]),
         expires_at=expires_at,
         lifetime=lifetime,
         refresh_expires_at=refresh_expires_at,
-        id_token=_secret(facts["id_token"]),
+        id_token=_secret(text_or_none(facts["id_token"])),
     )
 
 
 def grant_from_row(row: Row[Any], sealer: Sealer) -> Grant:
-    """Return the grant that ``row`` holds. Raises `sealing.DoesNotOpen`."""
+    """Return the grant that ``row`` holds. Raises `sealing.DoesNotOpen` and `Malformed`."""
     bound_to = binding(row.id, row.provider, row.user_id, row.subject)
-    facts = json.loads(sealer.open(row.sealed, bound_to))
+    facts = facts_in(sealer.open(row.sealed, bound_to), *TOKEN_FACTS)
     tokens = read_tokens(
         facts,
         expires_at=row.expires_at,

@@ -94,9 +94,19 @@ class MemoryGrantStore:
                     return row.id
         return None
 
-    def try_claim(self, seen: Grant, *, doubts: int, holder: str, seconds: float) -> Claim | None:
+    def try_claim(
+        self,
+        seen: Grant,
+        *,
+        doubts: int,
+        holder: str,
+        seconds: float,
+        unanswered: tuple[Claim, int | None] | None = None,
+    ) -> Claim | None:
         """Take the claim by compare-and-set on the version, and its slot in the ledger."""
         with self._lock:
+            if unanswered is not None:
+                self._tell_ledger(unanswered[0], verdict="unknown", http_status=unanswered[1])
             row = self.rows.get(seen.id)
             if row is None or row.version != seen.version or row.ended_at is not None:
                 return None

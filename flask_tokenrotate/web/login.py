@@ -25,7 +25,7 @@ from ..errors import (
 from ..rotation.tokens import Attempt, Secret, parse_scopes
 from ..rotation.verdict import Misconfigured, Refused, Rotated, Verdict
 from . import session as sessions
-from .addresses import callback_url, is_cross_site, is_loopback, safe_next
+from .addresses import callback_url, is_cross_site, is_on_loopback, safe_next
 from .answers import private, wants_html
 from .failures import denied_or_broken, malformed, mismatch, other_issuer
 from .identity import who_signed_in
@@ -126,7 +126,7 @@ def _bind_browser(response: Response, oauth_state: Secret, browser: str, seconds
         max_age=int(seconds),
         path="/",
         httponly=True,
-        secure=request.is_secure or not is_loopback(request),
+        secure=request.is_secure or not is_on_loopback(request),
         samesite="Lax",
     )
 

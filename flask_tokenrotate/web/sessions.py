@@ -18,7 +18,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ..errors import TryLater
 from ..rotation.tokens import Secret
-from .addresses import is_loopback
+from .addresses import is_on_loopback
 from .answers import answer
 from .merging import Changes, Fields, pack, unpack, values_of
 from .server_session import Cookie, ServerSession
@@ -168,7 +168,7 @@ class ServerSessionInterface(SessionInterface):
         """Secure, except in debug mode and for plain http on this machine, where it would not be sent."""
         if app.config["SESSION_COOKIE_SECURE"] or (has_request_context() and request.is_secure):
             return True
-        return not (app.debug or (has_request_context() and is_loopback(request)))
+        return not (app.debug or (has_request_context() and is_on_loopback(request)))
 
     def get_cookie_samesite(self, app: Flask) -> str:
         """Lax unless the application says otherwise: the callback arrives by a cross-site link."""

@@ -25,6 +25,8 @@ from flask_tokenrotate.rotation.answer import AnswerRules
 from flask_tokenrotate.rotation.id_token import is_another_user, read_claims
 from flask_tokenrotate.rotation.tokens import Secret
 from flask_tokenrotate.rotation.verdict import HttpAnswer, Rotated, verdict
+from flask_tokenrotate.storage import attempts, rescue
+from flask_tokenrotate.storage.content import Malformed
 from flask_tokenrotate.storage.sealing import DoesNotOpen, Sealer, sealer_from
 from flask_tokenrotate.web import login
 from flask_tokenrotate.web.addresses import is_cross_site, safe_next
@@ -166,6 +168,55 @@ def _sealed(given: tuple[bytes, int, int, list[str | None]]) -> None:
     assert _sealer.open(_good, ("grant", "1")) == b"tokens"
 
 
+def _rescue_file(facts: Any) -> None:
+    """Whatever a valid seal holds, it comes back as it was written or is `Malformed`."""
+    plain = facts if isinstance(facts, bytes) else json.dumps(facts).encode()
+    with suppress(Malformed):
+        unsaved = rescue._read_back(plain, "g", "c")
+        assert rescue._read_back(rescue._written_out(unsaved), "g", "c") == unsaved
+
+
+def _attempt(facts: Any) -> None:
+    plain = facts if isinstance(facts, bytes) else json.dumps(facts).encode()
+    with suppress(Malformed):
+        attempt = attempts._read_back(plain)
+        assert attempts._read_back(attempts._written_out(attempt)) == attempt
+
+
+_whole = {
+    "access_token": "a",
+    "refresh_token": None,
+    "token_type": "bearer",
+    "scopes": ["x"],
+    "id_token": None,
+}
+
+
+def _almost(whole: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Return objects with the keys of ``whole`` whose values are right more often than not."""
+    return st.fixed_dictionaries(
+        {key: st.just(value) | st.just(value) | json_values for key, value in whole.items()}
+    )
+
+
+_rescued = {
+    "grant": ["g", "p", None, "s"],
+    "claim": ["c", 3, 1],
+    "http_status": 200,
+    "times": [1.0, None, 2.0],
+}
+_rescued_facts = st.builds(
+    lambda facts, tokens: {**facts, "tokens": tokens}, _almost(_rescued), _almost(_whole) | json_values
+)
+_attempted = {
+    "provider": "p",
+    "verifier": "v",
+    "nonce": "n",
+    "redirect_uri": "r",
+    "next_url": "/",
+    "scopes": ["x"],
+}
+
 _query = st.binary(max_size=60) | st.lists(
     st.tuples(st.sampled_from(["state", "code", "iss", "error", "scope", "next"]), words), max_size=6
 ).map(lambda pairs: urlencode(pairs, errors="replace").encode())
@@ -197,6 +248,8 @@ TARGETS: dict[str, Target] = {
     "config": Target(st.dictionaries(st.sampled_from(_names), json_values, max_size=4), _config),
     "profile": Target(st.dictionaries(_profile_fields, json_values | _endpoint, max_size=8), _profile),
     "keys": Target(json_values | st.lists(words, max_size=3), _keys),
+    "rescue file": Target(_rescued_facts | json_values | st.binary(max_size=60), _rescue_file),
+    "attempt": Target(_almost(_attempted) | json_values | st.binary(max_size=60), _attempt),
     "sealed": Target(
         st.tuples(
             st.binary(max_size=80),

@@ -33,6 +33,7 @@ def test_https_anywhere_and_http_on_this_machine(url: str) -> None:
     [
         "http://example.com/token",
         "http://localhost.example.com/token",
+        "http://app.localhost/token",
         "http://127.0.0.1.example.com/token",
         "http://0.0.0.0/token",
         "http://10.0.0.1/token",

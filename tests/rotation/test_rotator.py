@@ -257,6 +257,15 @@ class TestDoubt:
         assert world.endpoint.posts == ["refresh-0", "refresh-0"]
         assert world.row(grant_id).doubts == 0
 
+    def test_the_ledger_calls_the_attempt_before_the_replay_unknown(self, world: World) -> None:
+        """The story of the grant has no redemption whose outcome is missing."""
+        grant_id = world.sign_in(remaining=-1.0)
+        world.endpoint.script = [Unknown(cause="cut", http_status=200)]
+        world.process().fresh(grant_id)
+        story = [(row.slot, row.verdict) for row in world.store.ledger.values()]
+        assert story == [(0, "unknown"), (1, "rotated")]
+        assert next(iter(world.store.ledger.values())).http_status == 200
+
     def test_while_it_replays_the_row_counts_the_first_attempt(self, world: World) -> None:
         """A crash in the middle of the replay leaves a row that allows no third attempt."""
         grant_id = world.sign_in(remaining=-1.0)
@@ -776,6 +785,32 @@ class TestHealing:
         fresh = rotator.fresh(grant_id)
         assert (rotator.refused(fresh) is fresh) == (posts == 0)
         assert len(world.endpoint.posts) == posts
+
+    @pytest.mark.parametrize(("pause", "posts"), [(YOUNG - 0.001, 1), (YOUNG, 2)])
+    def test_a_replacement_without_a_lifetime_is_kept_while_young(
+        self, world: World, pause: float, posts: int
+    ) -> None:
+        """Where nothing tells when a token set was issued, the process knows which one it brought itself."""
+        grant_id = world.sign_in(remaining=1000.0)
+        row = world.row(grant_id)
+        world.store.rows[grant_id] = replace(row, tokens=replace(row.tokens, lifetime=None, expires_at=None))
+        world.endpoint.script = [lambda: world.endpoint.rotated(expires_in=None)] * 2
+        rotator = world.process()
+        replacement = rotator.refused(rotator.fresh(grant_id))
+        assert replacement.tokens.lifetime is None
+        world.clock.advance(pause)
+        assert (rotator.refused(replacement) is replacement) == (posts == 1)
+        assert len(world.endpoint.posts) == posts
+
+    @pytest.mark.parametrize("at_least", [0, 1])
+    def test_a_row_that_went_back_is_not_used_below_at_least(self, world: World, at_least: int) -> None:
+        """A database restored from a copy gives a request no older token set than it has used already."""
+        grant_id = world.sign_in(remaining=1000.0)
+        if at_least == 0:
+            assert world.process().fresh(grant_id, at_least=at_least).token_version == 0
+            return
+        with pytest.raises(StoreUnavailable, match="used already"):
+            world.process().fresh(grant_id, at_least=at_least)
 
     def test_a_token_expired_by_hand_is_not_used_again(self, world: World) -> None:
         """What a caller learnt elsewhere is seen by this process at once and by others in the row."""

@@ -8,7 +8,7 @@ import pytest
 
 from flask_tokenrotate.rotation.protocol import InDoubt, Wait
 from flask_tokenrotate.rotation.tokens import Claim, Grant, Secret, StandingClaim, TokenSet
-from flask_tokenrotate.rotation.waiting import FIRST_GUESS, LONGEST, SHORTEST, AnswerTimes, Patience, pauses
+from flask_tokenrotate.rotation.waiting import FIRST_GUESS, LONGEST, SHORTEST, AnswerTimes, Waiting, pauses
 from flask_tokenrotate.testing import ManualClock
 
 
@@ -54,19 +54,19 @@ def test_answer_times_start_with_a_guess_and_follow_what_is_seen() -> None:
     assert times.typical("q") == FIRST_GUESS
 
 
-def test_patience_ends_at_its_moment(clock: ManualClock) -> None:
+def test_waiting_ends_at_its_moment(clock: ManualClock) -> None:
     """It is over at the moment itself, not a tick before."""
-    patience = Patience(clock, clock.monotonic() + 15.0, AnswerTimes())
+    waiting = Waiting(clock, clock.monotonic() + 15.0, AnswerTimes())
     clock.advance(14.999)
-    assert not patience.is_over()
+    assert not waiting.is_over()
     clock.advance(0.001)
-    assert patience.is_over()
+    assert waiting.is_over()
 
 
-def test_a_worker_sleeps_no_longer_than_its_patience(clock: ManualClock) -> None:
-    """The last sleep ends when the patience does."""
-    patience = Patience(clock, clock.monotonic() + 0.05, AnswerTimes())
-    patience.sleep(a_grant(clock), wait(clock))
+def test_a_worker_sleeps_no_longer_than_it_may_wait(clock: ManualClock) -> None:
+    """The last sleep ends when the waiting does."""
+    waiting = Waiting(clock, clock.monotonic() + 0.05, AnswerTimes())
+    waiting.sleep(a_grant(clock), wait(clock))
     assert clock.monotonic() == pytest.approx(0.05)
 
 
@@ -74,29 +74,29 @@ def test_a_worker_sleeps_no_longer_than_the_claim_stands(clock: ManualClock) -> 
     """The deadline is looked at when it comes, however slow the provider usually is."""
     times = AnswerTimes()
     times.record("p", 5.0)
-    patience = Patience(clock, clock.monotonic() + 15.0, times)
-    patience.sleep(a_grant(clock), wait(clock, deadline=0.25))
+    waiting = Waiting(clock, clock.monotonic() + 15.0, times)
+    waiting.sleep(a_grant(clock), wait(clock, deadline=0.25))
     assert clock.monotonic() == pytest.approx(0.25)
 
 
 def test_a_claim_in_doubt_is_looked_at_when_it_has_settled(clock: ManualClock) -> None:
     """Nothing can happen before, so nothing is asked before."""
-    patience = Patience(clock, clock.monotonic() + 15.0, AnswerTimes())
-    patience.sleep(a_grant(clock), InDoubt(clock.time() + 2.0))
+    waiting = Waiting(clock, clock.monotonic() + 15.0, AnswerTimes())
+    waiting.sleep(a_grant(clock), InDoubt(clock.time() + 2.0))
     assert clock.monotonic() == pytest.approx(2.0)
 
 
 def test_what_is_found_after_a_wait_was_waited_for(clock: ManualClock) -> None:
     """The origin of a token set tells whether its request had to wait."""
-    patience = Patience(clock, clock.monotonic() + 15.0, AnswerTimes())
-    assert patience.origin == "row"
-    patience.sleep(a_grant(clock), wait(clock))
-    assert patience.origin == "waited"
+    waiting = Waiting(clock, clock.monotonic() + 15.0, AnswerTimes())
+    assert waiting.origin == "row"
+    waiting.sleep(a_grant(clock), wait(clock))
+    assert waiting.origin == "waited"
 
 
 def test_a_wait_after_a_doubt_looks_when_the_replay_is_due(clock: ManualClock) -> None:
     """Whoever waited for a doubt to settle waits for the replay as for any other answer."""
-    patience = Patience(clock, clock.monotonic() + 15.0, AnswerTimes())
-    patience.sleep(a_grant(clock), InDoubt(clock.time() + 2.0))
-    patience.sleep(a_grant(clock), wait(clock))
+    waiting = Waiting(clock, clock.monotonic() + 15.0, AnswerTimes())
+    waiting.sleep(a_grant(clock), InDoubt(clock.time() + 2.0))
+    waiting.sleep(a_grant(clock), wait(clock))
     assert clock.monotonic() == pytest.approx(2.0 + FIRST_GUESS)

@@ -64,12 +64,22 @@ class StoppingStore:
 
         return self._call(f"load {grant_id}", load)
 
-    def try_claim(self, seen: Grant, *, doubts: int, holder: str, seconds: float) -> Claim | None:
+    def try_claim(
+        self,
+        seen: Grant,
+        *,
+        doubts: int,
+        holder: str,
+        seconds: float,
+        unanswered: tuple[Claim, int | None] | None = None,
+    ) -> Claim | None:
         """Take the claim."""
 
         def claim() -> Claim | None:
             before = self._rows.rows[seen.id]
-            won = self._rows.try_claim(seen, doubts=doubts, holder=holder, seconds=seconds)
+            won = self._rows.try_claim(
+                seen, doubts=doubts, holder=holder, seconds=seconds, unanswered=unanswered
+            )
             if won is not None:
                 self._referee.claimed(won, before, seconds)
             return won

@@ -410,6 +410,19 @@ def test_a_release_in_doubt_keeps_its_slot(stores: Stores) -> None:
     assert stores.ledger(grant.id) == [(claim.id, 0, "unknown", None)]
 
 
+@pytest.mark.parametrize("signed_out", [False, True])
+def test_a_claim_tells_of_the_one_before_that_had_no_answer(stores: Stores, signed_out: bool) -> None:
+    """Whether the replay's claim is won or lost, the first attempt is unknown and keeps its slot."""
+    grant = stores.grants.add(new_grant())
+    first = claimed(stores.grants, grant)
+    row = loaded(stores.grants, grant.id)
+    if signed_out:
+        stores.grants.end(grant.id, "signed_out")
+    second = stores.grants.try_claim(row, doubts=1, holder="h", seconds=10.0, unanswered=(first, 502))
+    assert (second is None) is signed_out
+    assert stores.ledger(grant.id)[0] == (first.id, 0, "unknown", 502)
+
+
 def test_a_refusal_is_in_the_ledger(stores: Stores) -> None:
     """The end of a grant by its claim says why, with the provider's status."""
     grant = stores.grants.add(new_grant())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from flask_tokenrotate.errors import RescueFailed
 from flask_tokenrotate.rotation.tokens import Claim, Grant, Unsaved
 from flask_tokenrotate.storage import sealer_from
-from flask_tokenrotate.storage.rescue import RescueFiles
+from flask_tokenrotate.storage.rescue import RescueFiles, _binding, _written_out
 
 from .backends import SEALER, token_set
 
@@ -86,6 +87,48 @@ def test_a_spoilt_file_is_an_error_and_stays(files: RescueFiles, folder: Path, h
     assert bad.path == str(folder / before[0])
     assert found == good
     assert sorted(os.listdir(folder)) == before
+
+
+def facts(**changes: Any) -> bytes:
+    """Return what a rescue file holds, with changes."""
+    return json.dumps({**json.loads(_written_out(unsaved())), **changes}).encode()
+
+
+TOKENS = json.loads(_written_out(unsaved()))["tokens"]
+GRANT = [CLAIM.grant_id, "spotify", "ada", "s"]
+CONTENT: dict[str, bytes] = {
+    "no JSON": b"access-3",
+    "not UTF-8": b"\xff",
+    "no object": b"null",
+    "no facts": b"{}",
+    "no tokens": facts(tokens=None),
+    "a token missing": facts(tokens={**TOKENS, "refresh_token": 7}),
+    "of another grant": facts(grant=["b" * 32, *GRANT[1:]]),
+    "no provider": facts(grant=[GRANT[0], None, "ada", "s"]),
+    "a grant of three": facts(grant=GRANT[:3]),
+    "a version that is text": facts(claim=[CLAIM.id, "3", 1]),
+    "a version no column takes": facts(claim=[CLAIM.id, 2**63, 1]),
+    "a time that is no number": facts(times=[float("nan"), None, None]),
+    "a time out of range": facts(times=[10**400, None, None]),
+    "a status that is text": facts(http_status="200"),
+}
+
+
+@pytest.mark.parametrize("how", ["whole", *CONTENT])
+def test_a_file_of_another_version_is_an_error_and_stays(files: RescueFiles, folder: Path, how: str) -> None:
+    """Under a valid seal too: told by its path and the cure, never shown, never deleted."""
+    files.put(unsaved())
+    (path,) = folder.iterdir()
+    path.write_bytes(SEALER.seal(CONTENT.get(how, facts()), _binding(CLAIM.grant_id, CLAIM.id)))
+    (found,) = files.waiting()
+    if how == "whole":
+        assert found == unsaved()
+        return
+    assert isinstance(found, RescueFailed)
+    assert found.path == str(path)
+    assert "run the version that wrote it" in str(found)
+    assert "access-3" not in str(found)
+    assert path.exists()
 
 
 def test_another_applications_file_is_told_by_its_key(folder: Path, files: RescueFiles) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 from flask_tokenrotate.errors import GrantUnreadable, Misconfigured
 from flask_tokenrotate.rotation.tokens import Attempt, Secret
 from flask_tokenrotate.storage import Database, SqlAttemptStore, SqlGrantStore, new_key, sealer_from
-from flask_tokenrotate.storage.rows import sealed_tokens
+from flask_tokenrotate.storage.rows import binding, sealed_tokens
 from flask_tokenrotate.storage.schema import attempts, grants
 from flask_tokenrotate.storage.sealing import DoesNotOpen, Sealer
 
@@ -202,6 +202,46 @@ def test_a_row_that_was_rearranged_does_not_open(opened: Database, column: str) 
     with pytest.raises(GrantUnreadable, match="altered or copied"):
         store.load(theirs.id)
     assert loaded(store, mine.id).tokens.access_token == ANSWER.access_token
+
+
+WHOLE = {
+    "access_token": "a-1",
+    "refresh_token": "r-1",
+    "token_type": "bearer",
+    "scopes": ["x"],
+    "id_token": None,
+}
+MALFORMED = {
+    "no JSON": b"a-1",
+    "not UTF-8": b"\xff",
+    "nested too deep": b"[" * 100_000,
+    "no object": b"[]",
+    "a fact missing": json.dumps({key: WHOLE[key] for key in WHOLE if key != "id_token"}).encode(),
+    "a number for a token": json.dumps({**WHOLE, "access_token": 1}).encode(),
+    "no access token": json.dumps({**WHOLE, "access_token": None}).encode(),
+    "scopes as text": json.dumps({**WHOLE, "scopes": "x"}).encode(),
+    "a scope that is a list": json.dumps({**WHOLE, "scopes": [["x"]]}).encode(),
+}
+
+
+@pytest.mark.parametrize("how", ["whole", *MALFORMED])
+def test_a_row_of_another_version_is_told_and_left(opened: Database, how: str) -> None:
+    """What opens but has another shape is our error with key and cure, shows none of it, and stays."""
+    store = SqlGrantStore(opened, SEALER)
+    grant = store.add(new_grant())
+    plain = MALFORMED.get(how, json.dumps(WHOLE).encode())
+    sealed = SEALER.seal(plain, binding(grant.id, grant.provider, grant.user_id, grant.subject))
+    with opened.engine().begin() as connection:
+        connection.execute(update(grants).where(grants.c.id == grant.id).values(sealed=sealed))
+    if how == "whole":
+        assert loaded(store, grant.id).tokens.access_token == Secret("a-1")
+        return
+    with pytest.raises(GrantUnreadable, match="not written by this version") as raised:
+        store.load(grant.id)
+    assert raised.value.sealed_with == SEALER.fingerprints[0]
+    assert "a-1" not in str(raised.value)
+    with opened.engine().connect() as connection:
+        assert connection.scalar(select(grants.c.sealed).where(grants.c.id == grant.id)) == sealed
 
 
 def test_a_grant_that_does_not_open_can_still_be_ended(opened: Database) -> None:

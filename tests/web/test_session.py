@@ -32,7 +32,8 @@ def test_sessions_are_set_up_where_there_are_none(make_app: MakeApp, login_as: L
 @pytest.mark.parametrize(
     ("url", "debug", "secure"),
     [("https://app.example.com", False, True), ("http://app.example.com", False, True),
-     ("http://localhost", False, False), ("http://app.example.com", True, False)],
+     ("http://localhost", False, False), ("http://App.localhost", False, False),
+     ("http://app.example.com", True, False)],
 )  # fmt: skip
 def test_cookie_flags(make_app: MakeApp, url: str, debug: bool, secure: bool) -> None:
     """Secure outside debug mode and loopback, HttpOnly and SameSite=Lax always."""
