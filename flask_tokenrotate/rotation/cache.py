@@ -11,16 +11,23 @@ import threading
 from collections import OrderedDict
 
 from .ports import Clock
-from .sighting import Sighting
+from .sighting import Fresh, Sighting
 from .tokens import Grant
 
 
-class _Entry:
-    __slots__ = ("ahead_pause_until", "seen", "until")
+class Entry:
+    """What is kept of one grant.
+
+    ``served`` is what callers with the default ``min_ttl`` get of it, and from when on it is to be rotated
+    ahead: worked out by the first of them, since the same answer serves all requests until then.
+    """
+
+    __slots__ = ("ahead_pause_until", "seen", "served", "until")
 
     def __init__(self, seen: Sighting, until: float) -> None:
         self.seen = seen
         self.until = until
+        self.served: tuple[Fresh, float] | None = None
         self.ahead_pause_until = 0.0
 
 
@@ -31,7 +38,7 @@ class GrantCache:
         self._clock = clock
         self._limit = entries
         self._seconds = seconds
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._lock = threading.Lock()
         self._epoch = 0
 
@@ -40,8 +47,8 @@ class GrantCache:
         """A number that changes with each `forget`; read it before the row, hand it to `put`."""
         return self._epoch
 
-    def get(self, grant_id: str) -> Sighting | None:
-        """Return what was seen of the grant within the last ``seconds``, or None."""
+    def get(self, grant_id: str) -> Entry | None:
+        """Return what is kept of the grant, seen within the last ``seconds``, or None."""
         with self._lock:
             entry = self._entries.get(grant_id)
             if entry is None:
@@ -50,7 +57,7 @@ class GrantCache:
                 del self._entries[grant_id]
                 return None
             self._entries.move_to_end(grant_id)
-            return entry.seen
+            return entry
 
     def put(self, seen: Sighting, epoch: int) -> None:
         """Keep ``seen``, unless a grant was forgotten since ``epoch`` or a newer row is kept already.
@@ -70,7 +77,7 @@ class GrantCache:
             kept = self._entries.get(grant.id)
             if kept is not None and kept.seen.grant.version > grant.version:
                 return
-            self._entries[grant.id] = _Entry(seen, self._clock.monotonic() + self._seconds)
+            self._entries[grant.id] = Entry(seen, self._clock.monotonic() + self._seconds)
             self._entries.move_to_end(grant.id)
             if len(self._entries) > self._limit:
                 self._entries.popitem(last=False)

@@ -127,13 +127,16 @@ def freshness(tokens: TokenSet, now: float, policy: Policy) -> Freshness:
     remaining = tokens.remaining(now)
     if remaining <= 0:
         return Freshness.DEAD
-    lifetime = float("inf") if tokens.lifetime is None else max(tokens.lifetime, 0.0)
-    min_ttl = min(policy.min_ttl, lifetime * MIN_TTL_SHARE)
+    min_ttl, ahead = margins(tokens, policy)
     if remaining < min_ttl:
         return Freshness.STALE
-    if remaining < min_ttl + min(policy.ahead, lifetime * AHEAD_SHARE):
-        return Freshness.AHEAD
-    return Freshness.FRESH
+    return Freshness.AHEAD if remaining < min_ttl + ahead else Freshness.FRESH
+
+
+def margins(tokens: TokenSet, policy: Policy) -> tuple[float, float]:
+    """Return how long the access token must live to be fresh, and the ahead window before; in seconds."""
+    lifetime = float("inf") if tokens.lifetime is None else max(tokens.lifetime, 0.0)
+    return min(policy.min_ttl, lifetime * MIN_TTL_SHARE), min(policy.ahead, lifetime * AHEAD_SHARE)
 
 
 def may_post_again(doubts: int, policy: Policy) -> bool:

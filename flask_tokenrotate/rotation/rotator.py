@@ -32,14 +32,13 @@ from .ports import Clock, GrantStore, Observer, Rescue, TokenEndpoint
 from .protocol import (
     AHEAD_SHARE,
     ClaimAndRedeem,
-    Freshness,
     Policy,
     SignIn,
     Unavailable,
     Use,
     UseAndRotateAhead,
     decide,
-    freshness,
+    margins,
 )
 from .redeemer import Redeemer, Timing
 from .sighting import Fresh, Origin, Sighting
@@ -95,11 +94,12 @@ class Rotator:
         ``at_least`` is a token version: an older token set is never returned. Raises SignInRequired,
         ProviderUnavailable, ProviderMisconfigured, RotationTimeout, StoreUnavailable, GrantUnreadable.
         """
-        give_up_at = self._clock.monotonic() + self._timing.wait
+        now = self._clock.monotonic()
+        hit = self._from_cache(grant_id, min_ttl, at_least, now)
+        return hit or self._from_row(grant_id, min_ttl, at_least, now + self._timing.wait)
+
+    def _from_row(self, grant_id: str, min_ttl: float | None, at_least: int, give_up_at: float) -> Fresh:
         while True:
-            hit = self._from_cache(grant_id, min_ttl, at_least)
-            if hit is not None:
-                return hit
             flight, mine = self._flights.join(grant_id)
             if mine:
                 led = self._flights.lead(grant_id, flight, lambda: self._lead(grant_id, min_ttl, give_up_at))
@@ -110,7 +110,10 @@ class Rotator:
                 and shared.token_version >= at_least
                 and self.is_fresh(shared, min_ttl=min_ttl)
             ):
-                return replace(shared, origin="waited", rotate_ahead=False, min_ttl=min_ttl)
+                return self._found(shared.seen, "waited", min_ttl)
+            hit = self._from_cache(grant_id, min_ttl, at_least, self._clock.monotonic())
+            if hit is not None:
+                return hit
 
     def _at_least(self, led: Fresh, at_least: int) -> Fresh:
         """Refuse a row that went back: restored, or its database's clock set back after an `expire`.
@@ -125,7 +128,8 @@ class Rotator:
 
     def is_fresh(self, fresh: Fresh, *, min_ttl: float | None = None) -> bool:
         """Return whether ``fresh`` may still be used now."""
-        return self._freshness(fresh.seen, min_ttl) in (Freshness.FRESH, Freshness.AHEAD)
+        until = fresh.until if fresh.min_ttl == min_ttl else self._window(fresh.seen, min_ttl)[1]
+        return self._clock.monotonic() < until
 
     def refused(self, fresh: Fresh, *, min_ttl: float | None = None) -> Fresh:
         """Return what to use after a resource server refused the access token of ``fresh``.
@@ -224,21 +228,35 @@ class Rotator:
             if rotated is not None:
                 self._cache.put(rotated, epoch)
 
-    def _from_cache(self, grant_id: str, min_ttl: float | None, at_least: int) -> Fresh | None:
-        seen = self._cache.get(grant_id)
-        if seen is None or seen.grant.token_version < at_least:
+    def _from_cache(self, grant_id: str, min_ttl: float | None, at_least: int, now: float) -> Fresh | None:
+        kept = self._cache.get(grant_id)
+        if kept is None or kept.seen.grant.token_version < at_least:
             return None
-        fresh = self._freshness(seen, min_ttl)
-        if fresh is Freshness.FRESH:
-            return Fresh(seen=seen, origin="cache")
-        if fresh is Freshness.AHEAD:
-            ahead = self._cache.start_ahead(grant_id, self._timing.claim)
-            return Fresh(seen=seen, origin="cache", rotate_ahead=ahead, min_ttl=min_ttl)
-        return None
+        if min_ttl is not None:
+            fresh, ahead_from = self._cached(kept.seen, min_ttl)
+        elif kept.served is not None:
+            fresh, ahead_from = kept.served
+        else:
+            fresh, ahead_from = kept.served = self._cached(kept.seen, None)
+        if now < ahead_from:
+            return fresh
+        if now >= fresh.until:
+            return None
+        return replace(fresh, rotate_ahead=self._cache.start_ahead(grant_id, self._timing.claim))
 
-    def _freshness(self, seen: Sighting, min_ttl: float | None) -> Freshness:
-        policy = self._policy(seen.grant, min_ttl)
-        return freshness(seen.grant.tokens, seen.now(self._clock.monotonic()), policy)
+    def _cached(self, seen: Sighting, min_ttl: float | None) -> tuple[Fresh, float]:
+        ahead_from, until = self._window(seen, min_ttl)
+        return Fresh(seen=seen, origin="cache", until=until, min_ttl=min_ttl), ahead_from
+
+    def _found(self, seen: Sighting, origin: Origin, min_ttl: float | None) -> Fresh:
+        return Fresh(seen=seen, origin=origin, until=self._window(seen, min_ttl)[1], min_ttl=min_ttl)
+
+    def _window(self, seen: Sighting, min_ttl: float | None) -> tuple[float, float]:
+        """Return on this process's monotonic clock the start of the ahead window and the end of freshness."""
+        tokens = seen.grant.tokens
+        shortest, ahead = margins(tokens, self._policy(seen.grant, min_ttl))
+        until = seen.at + tokens.remaining(seen.grant.seen_at) - shortest
+        return until - ahead, until
 
     def _policy(self, grant: Grant, min_ttl: float | None) -> Policy:
         policy = self._policy_for(grant.provider)
@@ -273,17 +291,17 @@ class Rotator:
             if isinstance(decision, SignIn | Unavailable):
                 self._give_up(grant, decision)
             if waiting.is_over():
-                return self._last_resort(seen, waiting.origin)
+                return self._last_resort(seen, waiting.origin, min_ttl)
             if isinstance(decision, ClaimAndRedeem):
                 try:
                     rotated = self._redeemer.redeem(seen, decision.doubts, policy)
                 except ProviderUnavailable:
                     if grant.tokens.remaining(grant.seen_at) <= 0:
                         raise
-                    return Fresh(seen=seen, origin=waiting.origin)
+                    return self._found(seen, waiting.origin, min_ttl)
                 if rotated is not None:
                     self._cache.put(rotated, epoch)
-                    return Fresh(seen=rotated, origin="rotated")
+                    return self._found(rotated, "rotated", min_ttl)
             else:
                 if waiting.origin == "row":
                     self._observer.notify("waited", grant, {"decision": type(decision).__name__})
@@ -295,7 +313,7 @@ class Rotator:
         ahead = isinstance(decision, UseAndRotateAhead) and self._cache.start_ahead(
             seen.grant.id, self._timing.claim
         )
-        return Fresh(seen=seen, origin=origin, rotate_ahead=ahead, min_ttl=min_ttl)
+        return replace(self._found(seen, origin, min_ttl), rotate_ahead=ahead)
 
     def _give_up(self, grant: Grant, decision: Unavailable | SignIn) -> NoReturn:
         if isinstance(decision, SignIn):
@@ -305,12 +323,12 @@ class Rotator:
             raise ProviderMisconfigured(grant.provider, error, decision.retry_after)
         raise ProviderUnavailable(grant.provider, retry_after=decision.retry_after)
 
-    def _last_resort(self, seen: Sighting, origin: Origin) -> Fresh:
+    def _last_resort(self, seen: Sighting, origin: Origin, min_ttl: float | None) -> Fresh:
         """At the end of the waiting: a token that still lives is better than an error."""
         grant = seen.grant
         now = seen.now(self._clock.monotonic())
         if grant.tokens.remaining(now) > 0:
-            return Fresh(seen=seen, origin=origin)
+            return self._found(seen, origin, min_ttl)
         standing = grant.standing
         retry_after = 1.0 if standing is None else max(standing.deadline - now, 1.0)
         raise RotationTimeout(grant.id, waited=self._timing.wait, retry_after=retry_after)

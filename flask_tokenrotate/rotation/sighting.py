@@ -31,12 +31,14 @@ class Fresh:
     """A token set that may be used now.
 
     ``origin`` tells how this caller came by it: from the process cache, from the row, by redeeming
-    it itself (``"rotated"``), or from another worker it waited for. ``rotate_ahead`` asks the caller
-    to call `Rotator.rotate_ahead`, with the ``min_ttl`` that it had asked for, once its work is done.
+    it itself (``"rotated"``), or from another worker it waited for. ``until`` is the moment on this process's
+    monotonic clock up to which it is fresh for a caller who asked for ``min_ttl``. ``rotate_ahead`` asks the
+    caller to call `Rotator.rotate_ahead`, with that ``min_ttl``, once its work is done.
     """
 
     seen: Sighting
     origin: Origin
+    until: float
     rotate_ahead: bool = False
     min_ttl: float | None = None
 

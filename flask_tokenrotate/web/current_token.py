@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from requests import Response
-from werkzeug.local import LocalProxy
 
 from ..rotation.memo import RequestMemo
 from ..rotation.sighting import Fresh
-from .request import fresh_token, request_grants
-from .state import State, current_state
+from .request import request_grants
+from .state import State
+
+if TYPE_CHECKING:
+    from ..providers.resource import ProtectedSession
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods that may be sent twice (RFC 9110 section 9.2.2)."""
@@ -26,12 +28,15 @@ class CurrentToken:
     """
 
     def __init__(
-        self, state: State, memo: RequestMemo, read: Callable[[], Fresh], min_ttl: float | None = None
+        self,
+        read: Callable[[], Fresh],
+        refused: Callable[[Fresh], Fresh],
+        api: Callable[[], ProtectedSession],
     ) -> None:
-        self._state = state
-        self._memo = memo
+        """``read`` returns the token set to use now, ``refused`` the one after a resource server's 401."""
         self._read = read
-        self._min_ttl = min_ttl
+        self._refused = refused
+        self._api = api
 
     def __repr__(self) -> str:
         return "<CurrentToken …>"
@@ -93,14 +98,14 @@ class CurrentToken:
         response = self._send(fresh, method, url, kwargs)
         if not _blames_the_token(response):
             return response
-        newer = self._memo.refused(self._state.rotator, fresh, min_ttl=self._min_ttl)
+        newer = self._refused(fresh)
         if newer.token_version == fresh.token_version or not _may_repeat(method, kwargs):
             return response
         response.close()
         return self._send(newer, method, url, kwargs)
 
     def _send(self, fresh: Fresh, method: str, url: str, kwargs: dict[str, Any]) -> Response:
-        return self._state.api().call(fresh.tokens.access_token, method, url, **kwargs)
+        return self._api().call(fresh.tokens.access_token, method, url, **kwargs)
 
     def get(self, url: str, **kwargs: Any) -> Response:
         """GET ``url``; see `request`."""
@@ -148,16 +153,26 @@ def _may_repeat(method: str, kwargs: dict[str, Any]) -> bool:
     return method.upper() in IDEMPOTENT and not body_is_spent
 
 
-def token_of_request(provider: str | None = None) -> CurrentToken:
-    """Return the session's token at ``provider``; what `current_token` stands for."""
-    return CurrentToken(current_state(), request_grants().memo, lambda: fresh_token(provider))
-
-
 def token_of_grant(state: State, memo: RequestMemo, grant_id: str) -> CurrentToken:
     """Return the token of a grant by its id, for code outside a request."""
-    return CurrentToken(state, memo, lambda: memo.fresh(state.rotator, grant_id))
+    rotator = state.rotator
+    return CurrentToken(
+        read=lambda: memo.fresh(rotator, grant_id),
+        refused=lambda fresh: memo.refused(rotator, fresh),
+        api=state.api,
+    )
 
 
-current_token: CurrentToken = cast(CurrentToken, LocalProxy(token_of_request))
+def _refused(fresh: Fresh) -> Fresh:
+    grants = request_grants()
+    return grants.memo.refused(grants.state.rotator, fresh, min_ttl=fresh.min_ttl)
+
+
+# Not a proxy of werkzeug's: looking for an attribute through one costs more than reading the token.
+current_token = CurrentToken(
+    read=lambda: request_grants().fresh(),
+    refused=_refused,
+    api=lambda: request_grants().state.api(),
+)
 """The fresh token of the current request: of the provider that `require_fresh_token` named, or of the
 only one registered."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar, Token
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from flask import Response, current_app, g, has_request_context, request, session
+from flask import Flask, Request, Response, has_request_context, request, session
+from flask.globals import app_ctx
 from werkzeug.wsgi import ClosingIterator
 
 from ..errors import ScopesNotGranted, SignInRequired
@@ -22,7 +22,7 @@ from ..rotation.sighting import Fresh
 from . import session as sessions
 from .addresses import login_url
 from .doctor import warn_once
-from .state import current_state
+from .state import State, state_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,21 +37,55 @@ _demand: ContextVar[Demand | None] = ContextVar("tokenrotate_demand", default=No
 
 
 class RequestGrants:
-    """The grants of one request's session and what it got of them; lives on ``g._tokenrotate``."""
+    """The grants of one request's session and what it got of them; lives on ``g._tokenrotate``.
 
-    def __init__(self) -> None:
-        self.request = request._get_current_object()  # type: ignore[attr-defined]
+    It carries the application's state and the request, so that reading a token asks Flask's context
+    for one object only: each look at a proxy costs more than a dictionary.
+    """
+
+    __slots__ = ("_ids", "app", "demand", "memo", "request", "state")
+
+    def __init__(self, app: Flask, request: Request) -> None:
+        self.app = app
+        self.state: State = state_of(app)
+        self.request = request
         self.memo = RequestMemo()
         self.demand: Demand | None = None
+        self._ids: dict[str, str] | None = None
 
-    @functools.cached_property
+    @property
     def ids(self) -> dict[str, str]:
         """The grant ids by provider, from the session."""
-        return sessions.grant_ids(session)
+        if self._ids is None:
+            self._ids = sessions.grant_ids(session)
+        return self._ids
+
+    def fresh(self, provider: str | None = None, min_ttl: float | None = None) -> Fresh:
+        """Return the session's token set at ``provider``.
+
+        Without a name: the provider of the innermost `require_fresh_token`, else the only one registered.
+        Raises `SignInRequired` when the session has no grant there, and whatever `Rotator.fresh` raises.
+        """
+        demand = _demand.get() or self.demand
+        if provider is None and demand is not None:
+            provider, min_ttl = demand
+        state = self.state
+        name = state.provider_name(provider)
+        grant_id = self.ids.get(name)
+        if grant_id is None:
+            state.provider(name)
+            raise _sign_in_required(name, "no_grant")
+        try:
+            fresh = self.memo.fresh(state.rotator, grant_id, min_ttl=min_ttl)
+        except SignInRequired as error:
+            raise _sign_in_required(name, error.reason) from error
+        if "keys" not in state.warned:
+            warn_once(self.app, state)
+        return fresh
 
     def reload(self) -> None:
         """Read the session again and forget every token: the request signed in or out."""
-        self.__dict__.pop("ids", None)
+        self._ids = None
         self.memo.forget()
 
 
@@ -61,27 +95,34 @@ def request_grants() -> RequestGrants:
     An application context may outlive a request (in tests, and in one that serves several), and
     another extension's hook may come before ours, so whose request it is is looked at each time.
     """
-    held = g.get("_tokenrotate")
-    if not isinstance(held, RequestGrants) or held.request is not request._get_current_object():  # type: ignore[attr-defined]
-        held = g._tokenrotate = RequestGrants()
-    return held
+    held = app_ctx._get_current_object().g.__dict__.get("_tokenrotate")  # type: ignore[attr-defined]
+    if held is None or held.request is not request._get_current_object():  # type: ignore[attr-defined]
+        return new_request_grants()
+    return cast(RequestGrants, held)
+
+
+def new_request_grants() -> RequestGrants:
+    """Put the memo of a new request on ``g``."""
+    context = app_ctx._get_current_object()  # type: ignore[attr-defined]
+    grants = RequestGrants(context.app, request._get_current_object())  # type: ignore[attr-defined]
+    context.g._tokenrotate = grants
+    return grants
 
 
 def load_grants() -> None:
     """Put the memo on ``g`` (before_request)."""
-    sessions.refuse_cookie_sessions(
-        current_app._get_current_object(),  # type: ignore[attr-defined]
-        allow_cookie_sessions=current_state().settings.allow_cookie_sessions,
-    )
-    g._tokenrotate = RequestGrants()
+    grants = new_request_grants()
+    app, state = grants.app, grants.state
+    if state.accepted_sessions is not app.session_interface:
+        sessions.refuse_cookie_sessions(app, allow_cookie_sessions=state.settings.allow_cookie_sessions)
+        state.accepted_sessions = app.session_interface
 
 
 def rotate_after_response(response: Response) -> Response:
     """Rotate ahead once the response was sent (after_request): nobody waits for it."""
-    ahead = request_grants().memo.rotations_ahead()
-    if ahead:
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        rotator = current_state().rotator
+    grants = request_grants()
+    if ahead := grants.memo.rotations_ahead():
+        app, rotator = grants.app, grants.state.rotator
 
         def rotate_ahead() -> None:
             with app.app_context():
@@ -96,40 +137,18 @@ def rotate_after_response(response: Response) -> Response:
     return response
 
 
-def fresh_token(provider: str | None = None, min_ttl: float | None = None) -> Fresh:
-    """Return the session's token set at ``provider``.
-
-    Without a name: the provider of the innermost `require_fresh_token`, else the only one registered.
-    Raises `SignInRequired` when the session has no grant there, and whatever `Rotator.fresh` raises.
-    """
-    state = current_state()
-    grants = request_grants()
-    demand = _demand.get() or grants.demand
-    if provider is None and demand is not None:
-        provider, min_ttl = demand
-    name = state.provider_name(provider)
-    grant_id = grants.ids.get(name)
-    if grant_id is None:
-        state.provider(name)
-        raise _sign_in_required(name, "no_grant")
-    try:
-        fresh = grants.memo.fresh(state.rotator, grant_id, min_ttl=min_ttl)
-    except SignInRequired as error:
-        raise _sign_in_required(name, error.reason) from error
-    warn_once(current_app._get_current_object(), state)  # type: ignore[attr-defined]
-    return fresh
-
-
 def _sign_in_required(provider: str, reason: str, scopes: frozenset[str] = frozenset()) -> SignInRequired:
     address = login_url(provider, scopes=scopes)
     return SignInRequired(provider, reason, scopes=scopes, login_url=address)
 
 
-def _require(provider: str | None, min_ttl: float | None, scopes: frozenset[str]) -> Demand:
+def _require(
+    grants: RequestGrants, provider: str | None, min_ttl: float | None, scopes: frozenset[str]
+) -> Demand:
     """Make sure of a fresh token with ``scopes`` and return the demand that `current_token` serves."""
-    name = current_state().provider_name(provider)
-    granted = fresh_token(name, min_ttl).tokens.scopes
-    missing = frozenset() if granted is None else scopes - granted
+    name = grants.state.provider_name(provider)
+    granted = grants.fresh(name, min_ttl).tokens.scopes
+    missing = scopes - granted if scopes and granted is not None else None
     if missing:
         if missing <= sessions.asked_scopes(session, name):
             raise ScopesNotGranted(name, missing)
@@ -179,14 +198,18 @@ def require_fresh_token(
 
         @functools.wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            grants = request_grants()
             try:
-                demand = _require(name, min_ttl, wanted)
+                demand = _require(grants, name, min_ttl, wanted)
             except SignInRequired as error:
                 if on_missing is None:
                     raise
                 return cast(R, on_missing(error))
-            with _serving(demand, function):
+            outer = _demand.set(demand)
+            try:
                 return function(*args, **kwargs)
+            finally:
+                _stop_serving(outer, grants, function)
 
         setattr(guarded, _GUARD, True)
         return guarded
@@ -194,20 +217,15 @@ def require_fresh_token(
     return decorate
 
 
-@contextmanager
-def _serving(demand: Demand, function: Callable[..., Any]) -> Iterator[None]:
-    """Let `current_token` serve ``demand`` while ``function`` runs, and in the stream that it returns.
+def _stop_serving(outer: Token[Demand | None], grants: RequestGrants, function: Callable[..., Any]) -> None:
+    """End what `current_token` served while ``function`` ran, but for the stream that it returned.
 
     A streamed response goes on after its view returned. The view is the last to return, so its
     demand stays; of several decorators on one function the innermost is what it saw.
     """
-    outer = _demand.set(demand)
-    try:
-        yield
-    finally:
-        _demand.reset(outer)
-        if not hasattr(function, _GUARD):
-            request_grants().demand = demand
+    if not hasattr(function, _GUARD):
+        grants.demand = _demand.get()
+    _demand.reset(outer)
 
 
 def _guard_async(
@@ -219,16 +237,20 @@ def _guard_async(
 ) -> Callable[..., Any]:
     @functools.wraps(function)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
+        grants = request_grants()
         try:
             # In a thread, so that other coroutines of this request go on while a provider thinks.
-            demand = await asyncio.to_thread(_require, provider, min_ttl, scopes)
+            demand = await asyncio.to_thread(_require, grants, provider, min_ttl, scopes)
         except SignInRequired as error:
             if on_missing is None:
                 raise
             instead = on_missing(error)
             return await instead if inspect.isawaitable(instead) else instead
-        with _serving(demand, function):
+        outer = _demand.set(demand)
+        try:
             return await function(*args, **kwargs)
+        finally:
+            _stop_serving(outer, grants, function)
 
     setattr(guarded, _GUARD, True)
     return guarded

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flask import current_app
+from flask import Flask, current_app
+from flask.sessions import SessionInterface
 
 from ..config import Settings
 from ..errors import Misconfigured
@@ -50,6 +51,7 @@ class State:
     registered ones. ``api`` returns the session for calls with an access token. ``prune`` deletes what
     has expired, table by table. ``survey`` opens a sample of so many grants, ``reseal`` gives all of them
     the first key. ``identify`` maps (provider, claims) to the application's own user id.
+    ``accepted_sessions`` is the session interface that was last found to keep sessions on the server.
     """
 
     settings: Settings
@@ -70,6 +72,7 @@ class State:
     prune: tuple[Callable[[], None], ...]
     identify: Callable[[], Identify | None]
     warned: set[str] = field(default_factory=set)
+    accepted_sessions: SessionInterface | None = None
 
     def provider_name(self, name: str | None) -> str:
         """Return ``name``, or the only registered provider when it is None."""
@@ -86,14 +89,19 @@ class State:
 
 
 def current_state() -> State:
-    """Return the state of the current application.
+    """Return the state of the current application; errors as in `state_of`."""
+    return state_of(current_app._get_current_object())  # type: ignore[attr-defined]
+
+
+def state_of(app: Flask) -> State:
+    """Return the state of ``app``.
 
     Raises `Misconfigured` where `TokenRotate.init_app` was not called for it.
     """
-    state = current_app.extensions.get("tokenrotate")
+    state = app.extensions.get("tokenrotate")
     if not isinstance(state, State):
         raise Misconfigured(
-            f"TokenRotate is not set up for the application {current_app.name!r}: "
+            f"TokenRotate is not set up for the application {app.name!r}: "
             "call rotate.init_app(app) in its factory."
         )
     return state

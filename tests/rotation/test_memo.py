@@ -76,7 +76,7 @@ def test_an_older_token_never_comes_back(world: World) -> None:
     rotator.fresh(grant_id)
     held = memo.fresh(rotator, grant_id)
     newer = replace(held.grant, token_version=5, tokens=replace(held.tokens, expires_at=0.0))
-    memo._fresh[grant_id] = replace(held, seen=replace(held.seen, grant=newer))
+    memo._fresh[grant_id] = replace(held, seen=replace(held.seen, grant=newer), until=0.0)
     world.store.rows[grant_id] = replace(world.row(grant_id), token_version=6, version=6)
     assert memo.fresh(rotator, grant_id).token_version == 6
 

@@ -54,7 +54,7 @@ EXCUSES: dict[type[TokenRotateError], set[str]] = {
     ProviderUnavailable: {"busy", "wait", "not_sent", "unknown"},
     ProviderMisconfigured: {"misconfigured"},
     RotationTimeout: STANDSTILL,
-    StoreUnavailable: {"outage"},
+    StoreUnavailable: {"outage", "clock"},
 }
 """The only disturbances for which a request may fail with each error."""
 
