@@ -81,12 +81,10 @@ def soak(
     grants: int,
     seed: int,
     faulty: bool = True,
+    database: str = "",
 ) -> Figures:
-    """Run a soak in ``folder``. Raises `Unavailable` where ``engine`` is."""
-    database = servers.new_database(engine)
-    made = create_engine(database)
-    create_tables(made)
-    made.dispose()
+    """Run a soak in ``folder``, in a new database unless one is given. Raises `Unavailable`."""
+    database = database or new_database(servers, engine)
     lifetime = max(grants / 400, 0.5)
     with FakeProvider(lifetime=lifetime, grace_seconds=GRACE_SECONDS) as provider, ExitStack() as stack:
         profile = provider.registration(grace_seconds=GRACE_SECONDS)
@@ -121,6 +119,15 @@ def soak(
         return _figures(
             provider, reports, faults, database, engine, took, breaches, lost, most_connections, grants
         )
+
+
+def new_database(servers: Servers, engine: str) -> str:
+    """Return the URI of a new database that has the tables. Raises `Unavailable`."""
+    uri = servers.new_database(engine)
+    made = create_engine(uri)
+    create_tables(made)
+    made.dispose()
+    return uri
 
 
 def _let_run(
@@ -237,4 +244,5 @@ def _workers(folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 def _start(folder: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.soak.worker", str(folder / "orders.json")]
-    return subprocess.Popen(command, cwd=ROOT, stderr=(folder / "workers.log").open("ab"))
+    with (folder / "workers.log").open("ab") as log:
+        return subprocess.Popen(command, cwd=ROOT, stderr=log)
