@@ -33,14 +33,37 @@ GRACE_SECONDS = 30.0
 APPLICATION = "tests.faults.application:create_app()"
 
 
-class Bench:
+class Halter:
+    """The test's side of `steps.Halts`: lets a worker of the application in ``folder`` halt, and go on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def halt_at(self, step: str, grant: str) -> None:
+        """Let the worker that comes to ``step`` with ``grant`` halt there."""
+        for name in (steps.HALTED, steps.GO):
+            (self.folder / name).unlink(missing_ok=True)
+        (self.folder / steps.HALT).write_text(f"{step} {grant}")
+
+    def halted(self) -> int:
+        """Wait until a worker has halted and return its process id."""
+        file = self.folder / steps.HALTED
+        return int(eventually(lambda: file.read_text() if file.exists() else ""))
+
+    def go(self) -> None:
+        """Let the halted worker go on."""
+        (self.folder / steps.GO).touch()
+        (self.folder / steps.HALT).unlink(missing_ok=True)
+
+
+class Bench(Halter):
     """What a cell of the table needs; every method may be called from any thread."""
 
     def __init__(
         self, engine: str, folder: Path, database: RestartingDatabase, provider: FakeProvider
     ) -> None:
+        super().__init__(folder)
         self.engine = engine
-        self.folder = folder
         self.database = database
         self.provider = provider
         self.proxy = None if engine == "sqlite" else CuttingProxy(database.uri)
@@ -60,24 +83,6 @@ class Bench:
         """Let the stored access token count as run out."""
         answer = Visitor(self.url).post(f"/expire/{grant}")
         assert answer.status == 200, answer
-
-    # halting a worker
-
-    def halt_at(self, step: str, grant: str) -> None:
-        """Let the worker that comes to ``step`` with ``grant`` halt there."""
-        for name in (steps.HALTED, steps.GO):
-            (self.folder / name).unlink(missing_ok=True)
-        (self.folder / steps.HALT).write_text(f"{step} {grant}")
-
-    def halted(self) -> int:
-        """Wait until a worker has halted and return its process id."""
-        file = self.folder / steps.HALTED
-        return int(eventually(lambda: file.read_text() if file.exists() else ""))
-
-    def go(self) -> None:
-        """Let the halted worker go on."""
-        (self.folder / steps.GO).touch()
-        (self.folder / steps.HALT).unlink(missing_ok=True)
 
     def holder(self, grant: str) -> int:
         """Return the process that holds the claim of ``grant``."""

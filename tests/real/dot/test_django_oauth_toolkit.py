@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 import requests
@@ -17,7 +13,7 @@ import requests
 from tests.engines.processes import free_port
 
 from ..storm import Answer, Visitor, eventually, gunicorn, settings, wave
-from .toolkit import CLIENT_ID, CLIENT_SECRET, Family, Toolkit, make_database, sign_in, toolkit
+from .toolkit import CLIENT_ID, CLIENT_SECRET, Family, Toolkit, make_database, sign_in, tokens_of, toolkit
 
 SESSIONS = 10
 REQUESTS = 16
@@ -60,22 +56,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         options = ["--threads", "8", "--preload"]
         with gunicorn(application, folder, *options, port=port, workers=4, **environment) as url:
             yield Place(url, strict, graceful)
-
-
-def tokens_of(provider: Toolkit, user: str, redirect_uri: str) -> dict[str, Any]:
-    """Sign in at the provider without the application and return the token response."""
-    verifier = "v" * 43
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
-    query = {
-        "response_type": "code",
-        "client_id": CLIENT_ID,
-        "redirect_uri": redirect_uri,
-        "code_challenge": challenge,
-        "code_challenge_method": "S256",
-    }
-    with requests.Session() as browser:
-        callback = sign_in(browser, f"{provider.url}/o/authorize/?{urlencode(query)}", user)
-    return provider.exchange(parse_qs(urlsplit(callback).query)["code"][0], verifier, redirect_uri)
 
 
 def test_a_storm_over_several_expiries_loses_no_session(place: Place) -> None:
