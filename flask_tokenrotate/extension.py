@@ -34,7 +34,7 @@ from .storage.rescue import RescueFiles
 from .storage.reseal import reseal
 from .storage.sealing import sealer_from
 from .storage.sessions import SqlSessionStore
-from .storage.survey import survey
+from .storage.survey import grants_by_key, survey
 from .storage.tables import create_tables
 from .web import request as web_request
 from .web.answers import register_answers
@@ -225,6 +225,8 @@ class TokenRotate:
             provider_names=profiles.names,
             create_tables=lambda: create_tables(database.engine()),
             survey=lambda sample: survey(database, sealer, sample=sample),
+            grants_by_key=lambda: grants_by_key(database),
+            key_fingerprints=sealer.fingerprints,
             reseal=lambda: reseal(database, sealer),
             prune=(sessions.prune, attempts.prune),
             identify=lambda: self._identify,

@@ -28,6 +28,8 @@ _FORMAT = b"\x01"
 _FINGERPRINT_BYTES = 6
 _NONCE_BYTES = 12
 _HEADER_BYTES = len(_FORMAT) + _FINGERPRINT_BYTES
+FINGERPRINT_AT = slice(len(_FORMAT), _HEADER_BYTES)
+"""Where a sealed value names its key."""
 
 Binding = Sequence[str | None]
 
@@ -72,7 +74,7 @@ class Sealer:
     def open(self, sealed: bytes, bound_to: Binding) -> bytes:
         """Return what was sealed. Raises `DoesNotOpen` when no key opens it with ``bound_to``."""
         header, body = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES:]
-        fingerprint = header[len(_FORMAT) :]
+        fingerprint = header[FINGERPRINT_AT]
         cipher = self._ciphers.get(fingerprint)
         if cipher is None or not header.startswith(_FORMAT) or len(body) <= _NONCE_BYTES:
             raise DoesNotOpen(fingerprint.hex())
@@ -84,7 +86,7 @@ class Sealer:
 
 def fingerprint_of(sealed: bytes) -> str:
     """Return the fingerprint of the key that a sealed value names as its own."""
-    return sealed[len(_FORMAT) : _HEADER_BYTES].hex()
+    return sealed[FINGERPRINT_AT].hex()
 
 
 def new_key() -> str:

@@ -6,13 +6,13 @@ import secrets
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from .engine import Database
 from .reseal import Unreadable
 from .rows import binding
 from .schema import db_now, grants
-from .sealing import DoesNotOpen, Sealer
+from .sealing import FINGERPRINT_AT, DoesNotOpen, Sealer
 from .transactions import Transactions
 
 _row = grants.c
@@ -28,6 +28,18 @@ class Survey:
     clock_ahead: float
     sampled: int
     unreadable: tuple[Unreadable, ...]
+
+
+def grants_by_key(database: Database) -> dict[str, int]:
+    """Return how many grants each key has sealed, by its fingerprint. Reads the whole table.
+
+    Raises `StoreUnavailable` and `TablesMissing`.
+    """
+    fingerprint = func.substr(
+        _row.sealed, FINGERPRINT_AT.start + 1, FINGERPRINT_AT.stop - FINGERPRINT_AT.start
+    )
+    counted = select(fingerprint.label("key"), func.count().label("grants")).group_by(fingerprint)
+    return {bytes(row.key).hex(): row.grants for row in Transactions(database).read_all(counted)}
 
 
 def survey(database: Database, sealer: Sealer, *, sample: int) -> Survey:

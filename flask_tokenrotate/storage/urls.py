@@ -59,6 +59,11 @@ def read_url(uri: str, folder: Path) -> URL:
         ) from None
     url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
     check_backend(url)
+    if any("," in host for host in url.normalized_query.get("host", ())):
+        raise Misconfigured(
+            "TOKENROTATE_DATABASE_URI names several hosts in one host=; the driver would take them for one. "
+            "Repeat it: postgresql://user@/name?host=first:5432&host=second:5432&target_session_attrs=read-write."
+        )
     if url.get_backend_name() == "sqlite" and url.database and not url.database.startswith("file:"):
         url = url.set(database=str(folder.absolute() / url.database))
     return url

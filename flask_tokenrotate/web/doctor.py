@@ -38,6 +38,10 @@ FEWEST_CHARACTERS = 10
 """Different characters in a key's base64; 32 random bytes practically never have so few."""
 
 _NEW_KEY = "Set TOKENROTATE_ENCRYPTION_KEYS to the output of: flask tokenrotate new-key"
+_OTHER_KEYS = (
+    "Another worker has other keys: give all of them the same TOKENROTATE_ENCRYPTION_KEYS (or SECRET_KEY), "
+    "or add the missing key."
+)
 _DEFAULTS = ("dev", "secret", "change", "example", "default", "password", "your-", "test")
 
 
@@ -118,6 +122,7 @@ def _is_weak_secret(secret: str | bytes | None) -> bool:
 
 def _database(app: Flask, state: State) -> Iterator[Finding]:
     yield _opened(state, SAMPLE)
+    yield from _foreign_keys(state)
     ahead = state.survey(0).clock_ahead
     if abs(ahead) > MOST_CLOCK_DIFFERENCE:
         side = "ahead of" if ahead > 0 else "behind"
@@ -129,6 +134,19 @@ def _database(app: Flask, state: State) -> Iterator[Finding]:
         )
     else:
         yield Finding(level="ok", check="clock", message="This host and the database agree on the time.")
+
+
+def _foreign_keys(state: State) -> Iterator[Finding]:
+    """Name every key that has sealed a grant and that this process does not have, however few they are."""
+    for fingerprint, grants in sorted(state.grants_by_key().items()):
+        if fingerprint not in state.key_fingerprints:
+            yield Finding(
+                level="fail",
+                check="database",
+                message=f"{grants} grants are sealed with key {fingerprint}, which this process has not; "
+                f"it has {', '.join(state.key_fingerprints)}.",
+                cure=_OTHER_KEYS,
+            )
 
 
 def _opened(state: State, sample: int) -> Finding:
@@ -143,8 +161,7 @@ def _opened(state: State, sample: int) -> Finding:
         check="database",
         message=f"No key of this process opens {len(seen.unreadable)} of {seen.sampled} sampled grants, "
         f"sealed with: {others}.",
-        cure="Another worker has other keys: give all of them the same TOKENROTATE_ENCRYPTION_KEYS "
-        "(or SECRET_KEY), or add the missing key.",
+        cure=_OTHER_KEYS,
     )
 
 

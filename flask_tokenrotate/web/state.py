@@ -50,8 +50,9 @@ class State:
     ``provider`` returns a profile by name or raises `UnknownProvider`; ``provider_names`` lists the
     registered ones. ``api`` returns the session for calls with an access token. ``prune`` deletes what
     has expired, table by table. ``survey`` opens a sample of so many grants, ``reseal`` gives all of them
-    the first key. ``identify`` maps (provider, claims) to the application's own user id.
-    ``accepted_sessions`` is the session interface that was last found to keep sessions on the server.
+    the first key, ``grants_by_key`` counts them by the fingerprint of theirs. ``identify`` maps (provider,
+    claims) to the application's own user id. ``accepted_sessions`` is the session interface that was last
+    found to keep sessions on the server.
     """
 
     settings: Settings
@@ -68,6 +69,8 @@ class State:
     provider_names: Callable[[], tuple[str, ...]]
     create_tables: Callable[[], None]
     survey: Callable[[int], Survey]
+    grants_by_key: Callable[[], dict[str, int]]
+    key_fingerprints: tuple[str, ...]
     reseal: Callable[[], Iterator[Resealed]]
     prune: tuple[Callable[[], None], ...]
     identify: Callable[[], Identify | None]

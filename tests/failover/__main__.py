@@ -38,8 +38,8 @@ def is_bad(figures: Figures) -> bool:
         figures.otherwise
         + figures.double_presentations
         + figures.families_revoked
-        + figures.sessions_lost
-        + figures.ledger_breaches
+        + (figures.sessions_lost or 0)
+        + (figures.ledger_breaches or 0)
     )
 
 

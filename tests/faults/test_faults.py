@@ -1,4 +1,4 @@
-"""The fault table in short: a few cells in the default run, and what the table is worth without protections.
+"""What the fault table is worth: each protection with a cell that is red without it.
 
 ``python -m tests.faults`` plays all cells on all engines.
 """

@@ -68,6 +68,7 @@ def test_a_missing_driver_names_the_extra(uri: str, extra: str) -> None:
     [
         ("hunter2", "cannot be read"),
         ("", "cannot be read"),
+        ("postgresql://hunter2@/d?host=a:1,b:2", "Repeat it"),
         ("postgresql://u:hunter2@h:port/d", "cannot be read"),
         ("oracle://u:hunter2@h/d", "oracle"),
         ("postgresql+nosuch://u:hunter2@h/d", "not installed"),

@@ -14,7 +14,7 @@ from flask_tokenrotate.errors import GrantUnreadable
 from flask_tokenrotate.rotation.ports import SaveOutcome
 from flask_tokenrotate.storage import Database, Sealer, SqlGrantStore, create_tables, reseal, sealing
 from flask_tokenrotate.storage.schema import grants
-from flask_tokenrotate.storage.survey import survey
+from flask_tokenrotate.storage.survey import grants_by_key, survey
 
 from .backends import claimed, loaded, new_grant, token_set
 from .test_races import at_once
@@ -59,6 +59,16 @@ class Interrupted(Sealer):
         if self._meanwhile:
             self._meanwhile.pop()()
         return super().seal(plain, bound_to)
+
+
+def test_grants_are_counted_by_the_key_that_sealed_them(opened: Database) -> None:
+    """Read from the sealed values themselves; no key is needed."""
+    assert grants_by_key(opened) == {}
+    store(opened, OLD).add(new_grant())
+    for _ in range(2):
+        store(opened, NEW, OLD).add(new_grant())
+    (new,), (old,) = Sealer([NEW]).fingerprints, Sealer([OLD]).fingerprints
+    assert grants_by_key(opened) == {old: 1, new: 2}
 
 
 def test_the_old_key_may_go_afterwards(opened: Database) -> None:

@@ -16,6 +16,7 @@ from flask import Flask
 from flask_session import Session
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from flask_tokenrotate.web import doctor as web_doctor
 from flask_tokenrotate.web.doctor import examine
 
 from .conftest import MakeApp
@@ -100,6 +101,16 @@ class TestKeys:
         app, _ = make_app(TOKENROTATE_ENCRYPTION_KEYS=GOOD)
         assert levels(app)["database"] == "fail"
         assert "canary-access" not in doctor(app).output
+
+    def test_a_single_grant_of_another_key_is_named_among_many(
+        self, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The sample may miss it; the fingerprints in the database do not."""
+        adopt(*make_app(TOKENROTATE_ENCRYPTION_KEYS=random_key()))
+        monkeypatch.setattr(web_doctor, "SAMPLE", 0)
+        app, _ = make_app(TOKENROTATE_ENCRYPTION_KEYS=GOOD)
+        assert "1 grants are sealed with key" in doctor(app).output
+        assert levels(app)["database"] == "fail"
 
 
 class TestTheRest:
