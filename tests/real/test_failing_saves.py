@@ -1,7 +1,7 @@
 """A token set that the database does not take: the request is served, and nothing is lost.
 
-A locked SQLite file, a full disk and a place for rescue files that cannot be used, each with the control that
-forgets what could not be saved.
+A locked SQLite file, a full or read-only disk and a place for rescue files that cannot be used, each with the
+control that forgets what could not be saved.
 """
 
 from __future__ import annotations
@@ -122,7 +122,22 @@ def full(place: Place) -> Iterator[None]:
     filler.unlink()
 
 
-TROUBLES = {"locked": locked, "full": full}
+@contextmanager
+def read_only(place: Place) -> Iterator[None]:
+    """Let the disk be mounted so that nothing on it can be changed."""
+    # A disk with a file that is open for writing is busy; a redemption holds no connection, so all close.
+    for engine in place.engines:
+        engine.dispose()
+    _remount(place.disk, "ro")
+    yield
+    _remount(place.disk, "rw")
+
+
+def _remount(disk: Path, mode: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{mode}", str(disk)], check=True)
+
+
+TROUBLES = {"locked": locked, "full": full, "read-only": read_only}
 
 
 def rotate_in_trouble(place: Place, browser: FlaskClient, trouble: Trouble) -> str:
@@ -179,13 +194,14 @@ def test_the_command_saves_what_another_process_put_aside_and_only_once(place: P
     assert place.provider.outcomes()["rotated"] == 1
 
 
-def test_a_full_disk_that_has_the_rescue_files_as_well(
-    place: Place, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("trouble", [full, read_only])
+def test_a_disk_that_has_the_rescue_files_as_well(
+    place: Place, trouble: Trouble, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither takes the token set; both errors are named, and it waits in memory."""
     browser = place.app(rescue="disk/rescue").test_client()
     browser.get("/in")
-    assert rotate_in_trouble(place, browser, full) == "1"
+    assert rotate_in_trouble(place, browser, trouble) == "1"
     assert "StoreUnavailable" in caplog.text
     assert "RescueFailed" in caplog.text
     assert browser.get("/token").text == "1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from flask_tokenrotate.errors import (
 )
 from flask_tokenrotate.testing import FakeProvider
 from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from tests.providers.conftest import Server, http, says
 
 from .conftest import MakeApp, end_every_family
 
@@ -146,6 +148,25 @@ def test_an_outage_is_not_a_sign_out(
     assert {answer.status_code for answer in answers} == {503}
     assert all(answer.json["code"] == "provider_unavailable" for answer in answers)
     assert len(fake_provider.log) == 1
+
+
+@pytest.mark.parametrize(
+    ("date", "least", "most"),
+    [("Date: Tue, 01 Sep 2020 10:00:00 GMT", 70, 90), ("X-No-Date: 1", 1, 69)],
+    ids=["counts from the answer's date", "says nothing without one"],
+)
+def test_a_retry_after_that_is_a_date_reaches_the_browser(
+    make_app: MakeApp, login_as: LoginAs, date: str, least: int, most: int
+) -> None:
+    """Seconds by a provider's clock that is years off are as many here, and nobody asks it before."""
+    server = Server(says(http(503, b"", date, "Retry-After: Tue, 01 Sep 2020 10:01:30 GMT")))
+    with closing(server):
+        client = make_app(register={"token_endpoint": server.url})[0].test_client()
+        login_as(client, expires_in=-1)
+        answers = [client.get("/me") for _ in range(3)]
+    assert {answer.status_code for answer in answers} == {503}
+    assert all(least <= int(answer.headers["Retry-After"]) <= most for answer in answers)
+    assert server.connections == 1
 
 
 def test_a_refusal_is_one_clean_sign_in(
