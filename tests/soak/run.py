@@ -194,7 +194,7 @@ def _figures(
         presented_too_often=sum(times > 2 for times in twice.values()) + max(len(twice) - replays, 0),
         families_revoked=log.families_revoked(),
         replayed_after_seconds=_too_late(log.entries()),
-        sessions_lost=sum(times for what, times in answers.items() if what.startswith("lost")) + len(lost),
+        sessions_lost=len({*lost, *(user for lines in reports for line in lines for user in line["lost"])}),
         breaches=breaches,
         # The first quarter of the first half: the cache and the interpreter have warmed up by then.
         memory_first_mib=round(statistics.median(memory[quarter : 2 * quarter] or memory), 1),

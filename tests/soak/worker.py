@@ -66,6 +66,7 @@ class Worker:
         self.app, self._rotate = make_app(self._folder, orders.database, orders.provider)
         self._users = orders.users
         self.seen: Counter[str] = Counter()
+        self.lost: set[str] = set()
 
     def run(self) -> None:
         """Go on until there is a file `STOP`."""
@@ -93,12 +94,18 @@ class Worker:
                 self._users[user] = current_state().grants.find(user, "fake") or self._users[user]
             else:
                 self.seen[f"lost: {error.reason}"] += 1
+                self.lost.add(user)
         except TokenRotateError as error:
             self.seen[type(error).__name__] += 1
 
     def _figures(self) -> dict[str, Any]:
         pool: Any = self._engine_pool()
-        return {"rss": resident_bytes(), "busy_connections": pool.checkedout(), "seen": dict(self.seen)}
+        return {
+            "rss": resident_bytes(),
+            "busy_connections": pool.checkedout(),
+            "seen": dict(self.seen),
+            "lost": [*self.lost],
+        }
 
     def _engine_pool(self) -> object:
         store: Any = current_state().grants
