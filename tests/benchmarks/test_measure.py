@@ -1,0 +1,76 @@
+"""The benchmarks' arithmetic, and how a figure stands beside its bound."""
+
+from __future__ import annotations
+
+import pytest
+
+from .instructions import check
+from .measure import median_difference, median_ratio, percentile, share_above
+from .report import Bound, Table, shown
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.5, 5.0), (0.99, 10.0), (0.9, 9.0), (0.91, 10.0), (1.0, 10.0), (0.01, 1.0)]
+)
+def test_percentile_is_the_nearest_rank(share: float, expected: float) -> None:
+    values = [float(number) for number in (3, 1, 2, 10, 9, 8, 7, 6, 5, 4)]
+    assert percentile(values, share) == expected
+
+
+@pytest.mark.parametrize(("values", "share"), [([], 0.5), ([1.0], 0.0), ([1.0], 1.1)])
+def test_percentile_refuses_what_it_cannot_answer(values: list[float], share: float) -> None:
+    with pytest.raises(ValueError, match="a percentile needs"):
+        percentile(values, share)
+
+
+def test_share_above_does_not_count_the_limit_itself() -> None:
+    assert share_above([1.0, 2.0, 3.0, 4.0], 2.0) == 0.5
+    assert share_above([], 2.0) == 0.0
+
+
+def test_rounds_are_compared_one_by_one() -> None:
+    # A slow machine in the second round: the ratio of the medians would be 3, that of each round is 2.
+    ours, theirs = [2.0, 20.0, 6.0], [1.0, 10.0, 2.0]
+    assert median_ratio(ours, theirs) == 2.0
+    assert median_difference(ours, theirs) == 4.0
+
+
+def test_rounds_that_do_not_match_are_a_mistake() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        median_ratio([1.0, 2.0], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("value", "direction", "holds"),
+    [(10.0, "at most", True), (10.1, "at most", False), (10.0, "at least", True), (9.9, "at least", False)],
+)
+def test_a_bound_holds_at_its_limit(value: float, direction: str, holds: bool) -> None:
+    bound = Bound(figure="it", value=value, limit=10.0, unit="ms", direction=direction)  # type: ignore[arg-type]
+    assert bound.holds is holds
+    assert bound.row()[2:] == [f"{direction} 10 ms", "pass" if holds else "**falls short**"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"), [(None, "—"), ("a", "a"), (0.0, "0"), (12.0, "12"), (0.1234, "0.123"), (1234.5, "1234")]
+)
+def test_cells_show_three_digits(cell: str | float | None, text: str) -> None:
+    assert shown(cell) == text
+
+
+def test_a_table_is_markdown() -> None:
+    table = Table(title="t", columns=["", "ms"], rows=[["a", 1.5], ["b", None]])
+    assert table.markdown().splitlines() == ["|  | ms |", "| --- | --- |", "| a | 1.5 |", "| b | — |"]
+
+
+def figure(instructions: int, python: str = "3.11.7") -> dict[str, object]:
+    return {"added_instructions_per_request": instructions, "versions": {"Python": python}}
+
+
+def test_more_instructions_fail_above_a_tenth() -> None:
+    assert check(figure(1000), figure(1100)) is None
+    assert "more than 10 % more" in (check(figure(1000), figure(1101)) or "")
+
+
+def test_instructions_of_other_versions_are_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(figure(1000), figure(5000, python="3.12.1")) is None
+    assert "Not compared" in capsys.readouterr().out
