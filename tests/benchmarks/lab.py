@@ -101,7 +101,7 @@ class Lab:
             def serve(name: str) -> tuple[str, str]:
                 place = self.place(name, **more)
                 application = f"tests.benchmarks.contestants.{name}:create_app()"
-                options = ("--worker-class", "gthread", "--threads", str(THREADS))
+                options = ("--preload", "--worker-class", "gthread", "--threads", str(THREADS))
                 folder = Path(place.pop("INSTANCE"))
                 served = gunicorn(application, folder, *options, workers=WORKERS, **place)
                 return name, servers.enter_context(served)

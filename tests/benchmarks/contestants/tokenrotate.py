@@ -1,4 +1,4 @@
-"""This extension, on PostgreSQL. ``CACHE_SECONDS`` in the place: TOKENROTATE_CACHE_SECONDS.
+"""This extension, on PostgreSQL. ``CACHE_SECONDS`` and ``MIN_TTL_SECONDS`` in the place are its settings.
 
 The session is Flask's signed cookie, as for the others: the extension's own sessions are measured by
 the workload ``sessions``. ``COUNT_READS``: note each read of a grant in the file ``reads``.
@@ -27,8 +27,9 @@ def create_app(place: Mapping[str, str] = os.environ) -> Flask:
     app = new_app("tokenrotate", place)
     app.config["TOKENROTATE_DATABASE_URI"] = place["DATABASE"]
     app.config["TOKENROTATE_ALLOW_COOKIE_SESSIONS"] = True
-    if "CACHE_SECONDS" in place:
-        app.config["TOKENROTATE_CACHE_SECONDS"] = float(place["CACHE_SECONDS"])
+    for name in ("CACHE_SECONDS", "MIN_TTL_SECONDS"):
+        if name in place:
+            app.config[f"TOKENROTATE_{name}"] = float(place[name])
     rotate = TokenRotate(app)
     rotate.register(
         "fake",
