@@ -96,17 +96,21 @@ class Lab:
     @contextmanager
     def serving(self, names: Iterable[str], **more: str) -> Iterator[dict[str, str]]:
         """Serve the contestants by gunicorn, 4 processes of 8 threads each, and yield their URLs."""
-        with contextlib.ExitStack() as servers:
+        stops = {name: contextlib.ExitStack() for name in names}
 
-            def serve(name: str) -> tuple[str, str]:
-                place = self.place(name, **more)
-                application = f"tests.benchmarks.contestants.{name}:create_app()"
-                options = ("--preload", "--worker-class", "gthread", "--threads", str(THREADS))
-                folder = Path(place.pop("INSTANCE"))
-                served = gunicorn(application, folder, *options, workers=WORKERS, **place)
-                return name, servers.enter_context(served)
+        def serve(name: str) -> str:
+            place = self.place(name, **more)
+            application = f"tests.benchmarks.contestants.{name}:create_app()"
+            options = ("--preload", "--worker-class", "gthread", "--threads", str(THREADS))
+            folder = Path(place.pop("INSTANCE"))
+            return stops[name].enter_context(
+                gunicorn(application, folder, *options, workers=WORKERS, **place)
+            )
 
-            yield dict(map(serve, names))
+        try:
+            yield {name: serve(name) for name in stops}
+        finally:
+            side_by_side([stop.close for stop in stops.values()])
 
 
 def timed(call: Callable[[], Answer]) -> Timed:

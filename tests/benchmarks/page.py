@@ -7,10 +7,11 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pygal
 
-from .report import BOUND_COLUMNS, Report, Table, markdown
+from .report import BOUND_COLUMNS, Report, Table, markdown, shown
 
 PACKAGES = ("Flask", "SQLAlchemy", "psycopg", "redis", "gunicorn", "Flask-Session", "Flask-Dance", "Authlib")
 
@@ -66,10 +67,22 @@ def drawn(table: Table) -> str:
         width=900,
         height=90 + 45 * len(table.rows),
         print_values=True,
-        value_formatter=lambda value: f"{value:.3g}",
+        value_formatter=shown,
         style=pygal.style.CleanStyle(font_family="sans-serif"),
     )
-    chart.x_labels = [str(row[0]) for row in table.rows]
-    values = [row[table.plot] for row in table.rows]
+    chart.uuid = "plot"  # By default a random one, and every run would change every file.
+    chart.add_xml_filter(_without_script)
+    rows = table.rows[::-1]  # It draws from the bottom up.
+    chart.x_labels = [str(row[0]) for row in rows]
+    values = [row[table.plot] for row in rows]
     chart.add("", [value if isinstance(value, int | float) else None for value in values])
     return str(chart.render(disable_xml_declaration=True, is_unicode=True)) + "\n"
+
+
+def _without_script(root: Any) -> Any:
+    """Take away the script that pygal puts in: an image in a page runs none."""
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if str(child.tag).endswith("script"):
+                parent.remove(child)
+    return root

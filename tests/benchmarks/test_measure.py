@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from .instructions import check
 from .measure import median_difference, median_ratio, percentile, share_above
-from .report import Bound, Table, shown
+from .report import Bound, Report, Table, shown
 
 
 @pytest.mark.parametrize(
@@ -74,3 +76,19 @@ def test_more_instructions_fail_above_a_tenth() -> None:
 def test_instructions_of_other_versions_are_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
     assert check(figure(1000), figure(5000, python="3.12.1")) is None
     assert "Not compared" in capsys.readouterr().out
+
+
+def test_the_page_has_the_figures_and_its_plots(tmp_path: Path) -> None:
+    pytest.importorskip("pygal")
+    from .page import write_page
+
+    table = Table(title="Times", columns=["", "ms"], rows=[["ours", 1234.5], ["theirs", None]], plot=1)
+    bound = Bound(figure="p50", value=2.0, limit=1.0, unit="ms", against="theirs")
+    report = Report(name="storm", title="Storm", tables=[table], bounds=[bound])
+    write_page(tmp_path / "docs" / "performance.md", [report])
+    page = (tmp_path / "docs" / "performance.md").read_text()
+    assert page.count("| p50 | 2 ms | at most 1 ms (theirs) | **falls short** |") == 2
+    assert "](performance/storm-1.svg)" in page
+    plot = (tmp_path / "docs" / "performance" / "storm-1.svg").read_text()
+    assert "1234" in plot
+    assert "<script" not in plot

@@ -1,7 +1,7 @@
 """The grants' table at 1 k, 100 k and 1 M rows: what each step of the protocol takes there.
 
-The rows are copies of one sealed sample, but for a few hundred real grants among them that the steps
-are measured on. The databases are measured in turn.
+The rows are copies of one sealed sample, but for a few hundred real grants all over them that the
+steps are measured on. The databases are measured in turn.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from ..report import Bound, Report, Table
 
 GROWTH_LIMIT = 1.3
 HOT_LIMIT = 95.0
+REAL = 500
+HANDFULS = 50
 STEPS = ("load", "claim", "save", "release")
 TABLES = ("tokenrotate_grants", "tokenrotate_redemptions")
 
@@ -78,20 +80,22 @@ def _filled(lab: Lab, rows: int) -> Size:
     sample = TokenAnswer(
         access_token=Secret("a" * 43), refresh_token=Secret("r" * 43), token_type="Bearer", expires_in=3600.0
     )
-    real = [
-        store.add(NewGrant(provider="fake", user_id=f"user {n}", subject=f"s{n}", answer=sample)).id
-        for n in range(300)
-    ]
     columns = ", ".join(column.name for column in grants.columns if column.name not in ("id", "user_id"))
+    copy = text(
+        f"INSERT INTO tokenrotate_grants (id, user_id, {columns}) "
+        f"SELECT md5(n::text), 'copy ' || n, {columns} FROM tokenrotate_grants, "
+        "generate_series(CAST(:first AS integer), :last) n WHERE id = :sample"
+    )
+    real: list[str] = []
+    copies = (rows - REAL) // HANDFULS
     with admin.connect() as connection:
-        connection.execute(
-            text(
-                f"INSERT INTO tokenrotate_grants (id, user_id, {columns}) "
-                f"SELECT md5(n::text), 'copy ' || n, {columns} FROM tokenrotate_grants, "
-                "generate_series(1, :copies) n WHERE id = :sample"
-            ),
-            {"copies": rows - len(real), "sample": real[0]},
-        )
+        # In handfuls all over the table, not next to each other on a few of its pages.
+        for handful in range(HANDFULS):
+            for number in range(REAL // HANDFULS):
+                new = NewGrant(provider="fake", user_id=f"user {handful}-{number}", answer=sample)
+                real.append(store.add(new).id)
+            bounds = {"first": handful * copies, "last": (handful + 1) * copies - 1, "sample": real[0]}
+            connection.execute(copy, bounds)
         connection.execute(text("VACUUM ANALYZE"))
     return Size(rows, store, admin, real)
 

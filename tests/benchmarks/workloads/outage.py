@@ -55,7 +55,7 @@ def measure(lab: Lab) -> Report:
 
 def _bursts(lab: Lab, url: str, name: str) -> list[Timed]:
     visitors = [lab.visitor(url, name) for _ in range(SESSIONS)]
-    until = time.monotonic() + lab.scaled(4 * lab.rounds, 6)
+    until = time.monotonic() + lab.scaled(4 * lab.rounds, 4)
     answers: list[Timed] = []
     pace = threading.Event()
     while time.monotonic() < until:

@@ -27,10 +27,10 @@ def measure(lab: Lab) -> Report:
     """Measure all contestants, and this extension without its cache as well."""
     callers = _callers(lab)
     times: dict[str, list[float]] = {name: [] for name in callers}
-    block = lab.scaled(100, 40)
+    block = lab.scaled(25, 20)
     for caller in callers.values():
         caller.microseconds(block)
-    for _ in range(lab.rounds * lab.scaled(12, 4)):
+    for _ in range(lab.rounds * lab.scaled(40, 10)):
         for name, caller in callers.items():
             times[name].append(caller.microseconds(block))
     added = {name: median_difference(times[name], times[_floor_of(name)]) for name in callers}

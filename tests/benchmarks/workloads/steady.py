@@ -115,7 +115,7 @@ def _bounds(ours: Traffic) -> list[Bound]:
 
 def _traffic(lab: Lab, name: str, url: str) -> Traffic:
     lab.provider.clear_log()
-    seconds = lab.scaled(5 * lab.rounds, 8)
+    seconds = lab.scaled(5 * lab.rounds, 6)
     users = [lab.user(name) for _ in range(BROWSERS)]
     stop = threading.Event()
 
