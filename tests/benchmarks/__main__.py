@@ -6,7 +6,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from .report import Report
 from .workloads import NAMES, workload
 
 
-def names_of(known: Sequence[str]) -> type:
+def names_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     """Return what argparse turns a list such as ``storm,slow`` into names by."""
 
     def read(value: str) -> tuple[str, ...]:
@@ -30,7 +30,7 @@ def names_of(known: Sequence[str]) -> type:
             raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not among {', '.join(known)}")
         return names
 
-    return read  # type: ignore[return-value]
+    return read
 
 
 def main() -> None:

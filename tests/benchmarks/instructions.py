@@ -81,6 +81,8 @@ def check(committed: dict[str, Any], now: dict[str, Any]) -> str | None:
     before, after = (each["added_instructions_per_request"] for each in (committed, now))
     if after > before * TOLERANCE:
         return f"A fresh token now costs {after} instructions instead of {before}: more than 10 % more."
+    if after * TOLERANCE < before:
+        print(f"Cheaper than the committed {before}: run with --write, so that it stays so.")
     return None
 
 

@@ -73,6 +73,13 @@ def test_more_instructions_fail_above_a_tenth() -> None:
     assert "more than 10 % more" in (check(figure(1000), figure(1101)) or "")
 
 
+def test_much_fewer_instructions_ask_to_be_committed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(figure(1000), figure(950)) is None
+    assert capsys.readouterr().out == ""
+    assert check(figure(1000), figure(900)) is None
+    assert "--write" in capsys.readouterr().out
+
+
 def test_instructions_of_other_versions_are_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
     assert check(figure(1000), figure(5000, python="3.12.1")) is None
     assert "Not compared" in capsys.readouterr().out

@@ -1,9 +1,10 @@
-"""A provider that answers 503, after a second or at once, under bursts of 4 requests of one session."""
+"""A provider that answers 503, after a second or at once, under bursts of 4 requests of each session."""
 
 from __future__ import annotations
 
-import threading
 import time
+
+from tests.real.storm import Visitor
 
 from ..contestants import TITLES
 from ..lab import Lab, Timed, side_by_side
@@ -14,7 +15,7 @@ from .storm import burst
 BURST = 4
 SESSIONS = 5
 PAUSE_SECONDS = 0.1
-"""At least so long from one burst to the next."""
+"""Between two bursts of one session."""
 
 P50_LIMIT_MS = 50.0
 CALLS_LIMIT = {1.0: 0.05, 0.0: 0.02}
@@ -22,27 +23,25 @@ CALLS_LIMIT = {1.0: 0.05, 0.0: 0.02}
 
 
 def measure(lab: Lab) -> Report:
-    """Measure all contestants side by side: they mostly wait."""
+    """Measure one contestant after the other, each for the same time."""
     report = Report(name="outage", title="The provider is down")
     names = lab.chosen(*[name for name in TITLES if name != "floor"])
     for answer_seconds, limit in CALLS_LIMIT.items():
         lab.provider.turn(answer_seconds=answer_seconds, outage=True)
         lab.provider.clear_log()
         with lab.serving(names) as urls:
-            answers = dict(
-                zip(
-                    names,
-                    side_by_side([lambda name=name: _bursts(lab, urls[name], name) for name in names]),
-                    strict=True,
-                )
-            )
+            answers = {name: _traffic(lab, urls[name], name) for name in names}
         lab.provider.turn(answer_seconds=0.0, outage=False)
         after = f"after {answer_seconds:g} s" if answer_seconds else "at once"
         calls = {name: lab.provider.calls(name) / len(answers[name]) for name in names}
         p50 = {name: percentile([each.milliseconds for each in answers[name]], 0.5) for name in names}
         rows = [[TITLES[name], float(len(answers[name])), calls[name], p50[name]] for name in names]
         columns = ["", "requests", "calls for each request", "p50 ms"]
-        report.tables.append(Table(title=f"503 {after}", columns=columns, rows=rows, plot=2))
+        note = (
+            f"{SESSIONS} sessions, each sending {BURST} requests at once again and again, "
+            f"{PAUSE_SECONDS * 1000:.0f} ms after the last answers."
+        )
+        report.tables.append(Table(title=f"503 {after}", columns=columns, rows=rows, plot=2, note=note))
         if "tokenrotate" in names:
             figure = f"503 {after}: calls for each request"
             report.bounds.append(Bound(figure=figure, value=calls["tokenrotate"], limit=limit))
@@ -53,14 +52,16 @@ def measure(lab: Lab) -> Report:
     return report
 
 
-def _bursts(lab: Lab, url: str, name: str) -> list[Timed]:
+def _traffic(lab: Lab, url: str, name: str) -> list[Timed]:
     visitors = [lab.visitor(url, name) for _ in range(SESSIONS)]
-    until = time.monotonic() + lab.scaled(4 * lab.rounds, 4)
-    answers: list[Timed] = []
-    pace = threading.Event()
-    while time.monotonic() < until:
-        visitor = visitors[len(answers) // BURST % SESSIONS]
-        started = time.monotonic()
-        answers += burst(visitor, BURST)
-        pace.wait(max(0.0, started + PAUSE_SECONDS - time.monotonic()))
-    return answers
+    until = time.monotonic() + lab.scaled(2 * lab.rounds, 2)
+
+    def insist(visitor: Visitor) -> list[Timed]:
+        answers: list[Timed] = []
+        while time.monotonic() < until:
+            answers += burst(visitor, BURST)
+            time.sleep(PAUSE_SECONDS)
+        return answers
+
+    loops = side_by_side([lambda visitor=visitor: insist(visitor) for visitor in visitors])
+    return [each for answers in loops for each in answers]
