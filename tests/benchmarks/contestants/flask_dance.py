@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Flask, session
+from flask import Flask, g, session
 from flask_dance.consumer import OAuth2ConsumerBlueprint
 from flask_dance.consumer.storage.sqla import OAuthConsumerMixin, SQLAlchemyStorage
 from flask_sqlalchemy import SQLAlchemy
@@ -60,7 +60,10 @@ def create_app(place: Mapping[str, str] = os.environ) -> Flask:
     )
 
     def current_user() -> User | None:
-        return db.session.get(User, session["user"])
+        # Once for each request, as Flask-Login's current_user.
+        if "user" not in g:
+            g.user = db.session.get(User, session["user"])
+        return g.user
 
     blueprint.storage = SQLAlchemyStorage(OAuth, db.session, user=current_user)
     app.register_blueprint(blueprint, url_prefix="/login")

@@ -133,7 +133,7 @@ def _times(sizes: list[Size]) -> Table:
         [step, *[median(size.took[step]) for size in sizes]] for step in STEPS
     ]
     for row in rows:
-        row.append(float(row[-1] or 0) / float(row[1] or 1))  # type: ignore[arg-type]
+        row.append(float(row[-1] or 0) / float(row[1] or 1))
     columns = ["µs, median", *[f"{size.rows:,} grants" for size in sizes], "growth"]
     return Table(title="Steps of the protocol", columns=columns, rows=rows)
 

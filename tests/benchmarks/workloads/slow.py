@@ -143,4 +143,4 @@ def _round(lab: Lab, name: str, url: str) -> tuple[list[Timed], tuple[int, int, 
     browsers = [lambda number=number: browse(number) for number in range(BROWSERS)]
     answers = side_by_side([wait_for_the_provider, sample, *browsers])
     most = tuple(max(column) for column in zip(*seen, strict=True))
-    return [each for loop in answers for each in loop], most  # type: ignore[return-value]
+    return [each for loop in answers for each in loop], most
