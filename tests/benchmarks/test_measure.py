@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.real.storm import Answer
+
 from .instructions import check
+from .lab import Timed
 from .measure import median_difference, median_ratio, percentile, share_above
 from .report import Bound, Report, Table, shown
+from .workloads.steady import Traffic, overlaps
 
 
 @pytest.mark.parametrize(
@@ -99,3 +103,27 @@ def test_the_page_has_the_figures_and_its_plots(tmp_path: Path) -> None:
     plot = (tmp_path / "docs" / "performance" / "storm-1.svg").read_text()
     assert "1234" in plot
     assert "<script" not in plot
+
+
+def test_noise_is_taken_off_what_expiries_delay() -> None:
+    # The median is 1, so slow is above 2: one request in ten is so far from any rotation, two of four at one.
+    traffic = Traffic(at_expiry=[1.0, 1.0, 5.0, 120.0], elsewhere=[1.0] * 9 + [5.0], rotations=2, failed=0)
+    assert traffic.delayed == pytest.approx(2 - 0.4)
+    assert traffic.in_10_000(traffic.delayed) == pytest.approx(8000)
+    assert traffic.waited == 1
+
+
+def test_nothing_is_delayed_where_expiries_are_as_noisy_as_the_rest() -> None:
+    traffic = Traffic(at_expiry=[1.0] * 9 + [5.0], elsewhere=[1.0] * 8 + [5.0] * 2, rotations=1, failed=0)
+    assert traffic.delayed == 0.0
+
+
+@pytest.mark.parametrize(
+    ("began", "seconds", "expected"),
+    [(100.0, 0.01, True), (99.0, 1.0, True), (99.9, 0.01, True), (99.5, 0.01, False), (100.2, 0.01, False)],
+)
+def test_a_request_is_at_expiry_while_the_provider_works_and_right_after(
+    began: float, seconds: float, expected: bool
+) -> None:
+    request = Timed(Answer(200), seconds=seconds, began=began)
+    assert overlaps(request, [50.0, 100.0]) is expected

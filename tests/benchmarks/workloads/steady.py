@@ -143,12 +143,13 @@ def _traffic(lab: Lab, name: str, url: str) -> Traffic:
     for user, answers in zip(users, loops, strict=True):
         # The first requests of a process connect it to the database.
         for each in answers[3:]:
-            (at_expiry if _overlaps(each, redeemed[user]) else elsewhere).append(each.milliseconds)
+            (at_expiry if overlaps(each, redeemed[user]) else elsewhere).append(each.milliseconds)
     failed = sum(each.answer.status != 200 for answers in loops for each in answers)
     return Traffic(at_expiry, elsewhere, sum(map(len, redeemed.values())), failed)
 
 
-def _overlaps(request: Timed, redeemed: list[float]) -> bool:
+def overlaps(request: Timed, redeemed: list[float]) -> bool:
+    """Return whether the request ran while one of the redemptions was posted, answered or saved."""
     ended = request.began + request.seconds
     return any(
         request.began < at + AROUND_SECONDS and ended > at - ANSWER_SECONDS - AROUND_SECONDS
