@@ -110,6 +110,7 @@ def test_noise_is_taken_off_what_expiries_delay() -> None:
     traffic = Traffic(at_expiry=[1.0, 1.0, 5.0, 120.0], elsewhere=[1.0] * 9 + [5.0], rotations=2, failed=0)
     assert traffic.delayed == pytest.approx(2 - 0.4)
     assert traffic.in_10_000(traffic.delayed) == pytest.approx(8000)
+    assert traffic.noise == pytest.approx(2 * (4 * 0.1 * 0.9) ** 0.5)
     assert traffic.waited == 1
 
 

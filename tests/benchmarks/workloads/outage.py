@@ -54,7 +54,7 @@ def measure(lab: Lab) -> Report:
 
 def _traffic(lab: Lab, url: str, name: str) -> list[Timed]:
     visitors = [lab.visitor(url, name) for _ in range(SESSIONS)]
-    until = time.monotonic() + lab.scaled(2 * lab.rounds, 2)
+    until = time.monotonic() + lab.scaled(lab.rounds + 2, 2)
 
     def insist(visitor: Visitor) -> list[Timed]:
         answers: list[Timed] = []

@@ -6,6 +6,7 @@ it overlaps a redemption for its own user, which the provider's log dates.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import defaultdict
@@ -59,6 +60,12 @@ class Traffic:
         expected = share_above(self.elsewhere, self.slow) * len(self.at_expiry)
         return max(0.0, sum(value > self.slow for value in self.at_expiry) - expected)
 
+    @property
+    def noise(self) -> float:
+        """How many requests `delayed` may say by chance: two standard errors of what it expects."""
+        share = share_above(self.elsewhere, self.slow)
+        return 2 * math.sqrt(len(self.at_expiry) * share * (1 - share))
+
     def in_10_000(self, requests: float) -> float:
         """Return what a count of requests comes to in 10,000 expiries."""
         return 10_000 * requests / max(self.rotations, 1)
@@ -105,10 +112,15 @@ def _p99s(traffic: Traffic) -> tuple[float, float, float]:
 
 
 def _bounds(ours: Traffic) -> list[Bound]:
-    waited, delayed = (ours.in_10_000(count) for count in (ours.waited, ours.delayed))
+    waited, delayed, noise = (ours.in_10_000(each) for each in (ours.waited, ours.delayed, ours.noise))
     return [
         Bound(figure="steady: requests that waited, in 10,000 expiries", value=waited, limit=0.0),
-        Bound(figure="steady: requests delayed beyond noise, in 10,000 expiries", value=delayed, limit=0.0),
+        Bound(
+            figure="steady: requests delayed beyond noise, in 10,000 expiries",
+            value=delayed,
+            limit=noise,
+            against="0, within two standard errors",
+        ),
         Bound(figure="steady: p99 at expiry over p99 elsewhere", value=_p99s(ours)[2], limit=P99_LIMIT),
     ]
 
