@@ -2,8 +2,8 @@
 
 One run of everything (sign-in, use, rotation, failures, sign-out) with loggers at DEBUG; then every
 secret that was in play is searched for in the logs, in the texts and reprs of the errors, in the
-database file, in the session rows, in the rescue files and in the pages. The control searches where a
-secret must be found, so that a search that finds nothing means something.
+database file, in the session rows, in the rescue files, in the pages and in what the commands print. The
+control searches where a secret must be found, so that a search that finds nothing means something.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -84,6 +84,9 @@ def everything(secrets_in_play: set[str], tmp_path: Path, caplog: pytest.LogCapt
             connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
             rows = repr(connection.execute(text("SELECT * FROM tokenrotate_grants")).all())
             sessions = repr(connection.execute(text("SELECT * FROM tokenrotate_sessions")).all())
+            ids = connection.execute(text("SELECT id FROM tokenrotate_grants")).scalars().all()
+        rescue = _bytes_of(tmp_path.glob("tokenrotate-rescue/*"))
+        commands = "\n".join(_printed_by_commands(app, ids))
         engine.dispose()
         reprs = repr([state, state.settings, state.provider("fake"), vars(state.rotator), rotate])
     return {
@@ -94,8 +97,18 @@ def everything(secrets_in_play: set[str], tmp_path: Path, caplog: pytest.LogCapt
         "rows": rows,
         "database": _bytes_of(tmp_path.glob("tokenrotate.sqlite3*")),
         "sessions": sessions,
-        "rescue": _bytes_of(tmp_path.glob("tokenrotate-rescue/*")),
+        "rescue": rescue,
+        "commands": commands,
     }
+
+
+def _printed_by_commands(app: Flask, grant_ids: Sequence[str]) -> Iterator[str]:
+    """Run every command that looks at what is stored; yield what it prints and what it fails with."""
+    runner = app.test_cli_runner()
+    lines = ["urls --base-url https://app.example", "doctor", "verify", "rescue", "rotate-keys", "sweep"]
+    for line in [*lines, "prune-ledger --days 1", *(f"history {grant_id}" for grant_id in grant_ids)]:
+        result = runner.invoke(args=["tokenrotate", *line.split()])
+        yield f"{line}: {result.output} {result.exception!r}"
 
 
 def _live(app: Flask, rotate: TokenRotate, provider: FakeProvider) -> Iterator[str]:
@@ -169,7 +182,7 @@ def _found(secret: str, place: str) -> bool:
 
 
 def test_no_secret_is_readable_anywhere(everything: dict[str, str], secrets_in_play: set[str]) -> None:
-    """Not in logs at DEBUG, errors, reprs, signals, rows, the database file, session rows or pages."""
+    """Not in logs at DEBUG, errors, reprs, signals, rows, files, session rows, pages or commands."""
     assert len(secrets_in_play) > 20
     for place, contents in everything.items():
         assert contents, place
