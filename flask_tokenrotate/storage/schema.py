@@ -22,7 +22,6 @@ from sqlalchemy import (
     Table,
     event,
 )
-from sqlalchemy.dialects.mysql import VARCHAR
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -33,14 +32,11 @@ NAME_LENGTH = 255
 
 def _text(length: int) -> String:
     """Return a text type that compares byte by byte, as ids have to, and that MariaDB can index."""
-    exact = VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
-    return String(length).with_variant(exact, "mysql", "mariadb")
+    # The collation brings its character set along; the dialect's own type would bring in all of its drivers.
+    return String(length).with_variant(String(length, collation="utf8mb4_bin"), "mysql", "mariadb")
 
 
 _MYSQL_OPTIONS = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
-_OPTIONS: dict[str, Any] = {
-    f"{dialect}_{name}": value for dialect in ("mysql", "mariadb") for name, value in _MYSQL_OPTIONS.items()
-}
 
 metadata = MetaData()
 
@@ -71,7 +67,6 @@ grants = Table(
     Column("ended_at", Double),
     Column("end_reason", _text(32)),
     Index("tokenrotate_grants_user", "user_id", "provider"),
-    **_OPTIONS,
 )
 
 attempts = Table(
@@ -83,7 +78,6 @@ attempts = Table(
     Column("expires_at", Double, nullable=False, index=True),
     Column("used_at", Double),
     Column("used_by", _text(32)),
-    **_OPTIONS,
 )
 
 sessions = Table(
@@ -96,7 +90,6 @@ sessions = Table(
     Column("user_id", _text(NAME_LENGTH), index=True),
     Column("expires_at", Double, nullable=False, index=True),
     Column("ended_at", Double),
-    **_OPTIONS,
 )
 
 
@@ -118,8 +111,16 @@ redemptions = Table(
     # The database's own refusal of one redemption too many, whatever the code above it does.
     Index("tokenrotate_redemptions_slot", "grant_id", "redeems", "slot", unique=True),
     CheckConstraint("slot in (0, 1)", name="tokenrotate_redemptions_two_slots"),
-    **_OPTIONS,
 )
+
+
+@event.listens_for(metadata, "before_create")
+def _name_mysqls_options(metadata: MetaData, connection: Connection, **kw: Any) -> None:
+    # Not in the tables' definitions: naming a dialect there imports it, whichever database is used.
+    dialect = connection.dialect.name
+    if dialect in ("mysql", "mariadb"):
+        for table in metadata.tables.values():
+            table.kwargs.update({f"{dialect}_{name}": value for name, value in _MYSQL_OPTIONS.items()})
 
 
 @event.listens_for(grants, "after_create")
