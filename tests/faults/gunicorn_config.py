@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# gunicorn reads this file before it goes to the folder that it is told to serve from.
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from tests.faults.steps import after_response as post_request
 from tests.real.gunicorn_config import (
     control_socket_disable,
