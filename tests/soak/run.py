@@ -45,9 +45,9 @@ class Figures:
     """What a soak came to.
 
     ``replayed_after_seconds``: of each family that the provider revoked, how long after a refresh token was
-    spent it was presented again; later than the grace period, nobody could have helped. ``unknown_twice``: the
-    grants of which the ledger shows that the replay's outcome is unknown too, so that a third post would be
-    needed: no more sessions than these may be lost.
+    spent it was presented again; later than the grace period, nobody could have helped. ``unknown_twice``:
+    the grants of which the ledger shows that the replay's outcome is unknown too, so that only a third post
+    could help: no more sessions than these may be lost.
     """
 
     rotations: int
