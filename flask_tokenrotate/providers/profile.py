@@ -101,6 +101,7 @@ class Provider:
             ahead=ahead,
             on_unknown=self.on_unknown,
             settle=min(settle, self.grace_seconds) if self.grace_seconds else settle,
+            grace=self.grace_seconds,
         )
 
 

@@ -54,12 +54,16 @@ MAX_POSTS = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """What the provider's profile and the settings say about rotating; all durations in seconds."""
+    """What the provider's profile and the settings say about rotating; all durations in seconds.
+
+    ``grace``: how long the provider takes a spent refresh token once more; 0 for not at all, or unknown.
+    """
 
     min_ttl: float = 30.0
     ahead: float = 300.0
     on_unknown: OnUnknown = "replay"
     settle: float = 2.0
+    grace: float = 0.0
 
 
 class Freshness(Enum):

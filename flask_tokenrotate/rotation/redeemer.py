@@ -116,7 +116,7 @@ class Redeemer:
             posted_at = self._clock.monotonic()
             verdict = self._post(grant, claimed_at, posted_at)
             if not (isinstance(verdict, Unknown) and self._replays_at_once(verdict, doubts, policy)):
-                return self._settle(seen, claim, posted_at, verdict)
+                return self._settle(seen, claim, posted_at, verdict, policy)
             unanswered = (claim, verdict.http_status)
             # The claim's version was ours, so only a sign-in or sign-out can take it from us now.
             grant, doubts = replace(grant, version=claim.version), doubts + 1
@@ -141,7 +141,7 @@ class Redeemer:
         return not verdict.timed_out and may_post_again(doubts + 1, policy)
 
     def _settle(
-        self, seen: Sighting, claim: Claim, posted_at: float, verdict: Verdict | None
+        self, seen: Sighting, claim: Claim, posted_at: float, verdict: Verdict | None, policy: Policy
     ) -> Sighting | None:
         grant = seen.grant
         if isinstance(verdict, Rotated):
@@ -154,7 +154,7 @@ class Redeemer:
         if isinstance(verdict, Refused):
             self._end(grant, claim, "refused", verdict.error, verdict.http_status)
             return None
-        how = self._how_to_release(grant, verdict)
+        how = self._how_to_release(grant, verdict, policy)
         self._write_down(lambda: self._store.release(claim, how))
         if verdict is not None:
             level = logging.ERROR if isinstance(verdict, Misconfigured) else logging.WARNING
@@ -164,7 +164,7 @@ class Redeemer:
             )
         return None
 
-    def _how_to_release(self, grant: Grant, verdict: Verdict | None) -> Release:
+    def _how_to_release(self, grant: Grant, verdict: Verdict | None, policy: Policy) -> Release:
         backoff = min(self._timing.backoff * 2 ** min(grant.failures, 20), self._timing.backoff_limit)
         # Jitter: the grants that one outage hit at once shall not come back at once.
         backoff *= 0.75 + 0.5 * self._jitter()
@@ -175,10 +175,9 @@ class Redeemer:
             case NotSent():
                 return Release(retry_after=backoff, failure="not_sent", verdict="not_sent")
             case Unknown(http_status=status, timed_out=timed_out):
-                # A provider that has just hung for so long would let the one replay hang as well.
                 return Release(
                     in_doubt=True,
-                    retry_after=max(backoff, self._timing.claim) if timed_out else backoff,
+                    retry_after=self._after_time_out(backoff, policy) if timed_out else backoff,
                     failure="unknown",
                     verdict="unknown",
                     http_status=status,
@@ -191,6 +190,14 @@ class Redeemer:
                 )
             case _:
                 return Release()
+
+    def _after_time_out(self, backoff: float, policy: Policy) -> float:
+        """Return the pause before the one replay at a provider that has just hung.
+
+        It shall not hang as well; but after the grace period it would be worth nothing.
+        """
+        over_by_then = policy.grace and policy.grace <= self._timing.redeem + self._timing.claim
+        return backoff if over_by_then else max(backoff, self._timing.claim)
 
     def _end(self, grant: Grant, claim: Claim, reason: EndReason, error: str, status: int | None) -> None:
         """Believe a refusal only as the newest claim's holder, and only of the stored token set.

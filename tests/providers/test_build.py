@@ -185,7 +185,8 @@ def test_policy_takes_the_settings_and_lets_the_profile_win() -> None:
     """The settings are defaults; a field of the profile overrides its own."""
     assert own().policy(**DEFAULTS) == Policy(min_ttl=30, ahead=300, on_unknown="replay", settle=2)
     fields = {"min_ttl_seconds": 5, "ahead_seconds": 60, "on_unknown": "reauthorize", "grace_seconds": 30}
-    assert own(**fields).policy(**DEFAULTS) == Policy(min_ttl=5, ahead=60, on_unknown="reauthorize", settle=2)
+    profile = Policy(min_ttl=5, ahead=60, on_unknown="reauthorize", settle=2, grace=30)
+    assert own(**fields).policy(**DEFAULTS) == profile
 
 
 def test_no_ahead_window_where_a_rotation_kills_the_access_token() -> None:

@@ -306,6 +306,16 @@ class TestDoubt:
         world.clock.advance(0.1)
         assert access(world.process().fresh(grant_id)) == "access-2"
 
+    def test_a_short_grace_period_is_not_waited_out(self, world: World) -> None:
+        """The replay after a time-out comes while the provider still takes it."""
+        world.policy = replace(world.policy, grace=world.timing.redeem + world.timing.claim)
+        grant_id = world.sign_in(remaining=-1.0)
+        world.endpoint.script = [TIMED_OUT]
+        with pytest.raises(ProviderUnavailable):
+            world.process().fresh(grant_id)
+        world.clock.advance(world.timing.backoff)
+        assert access(world.process().fresh(grant_id)) == "access-2"
+
     def test_where_the_profile_says_reauthorize_the_doubt_is_written_at_once(self, world: World) -> None:
         """Nobody waits out the deadline of a holder that knows its call had no answer."""
         world.policy = replace(world.policy, on_unknown="reauthorize")
