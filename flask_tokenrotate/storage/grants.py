@@ -109,6 +109,9 @@ class SqlGrantStore:
             told = (released(before, Release(in_doubt=True, verdict="unknown", http_status=status)),)
         patience = self._transactions.patience()
         while (outcome := self._transactions.write(statement, entry, *told)) is not Outcome.WRITTEN:
+            # The slot before the row: a Galera node may apply another worker's claim between two reads, and
+            # its slot beside a row that has not moved yet would look like a second redemption.
+            held = outcome is Outcome.LOST and self._transactions.read(holds_slot(claim, doubts)) is not None
             row = self._read(seen.id)
             if row is not None and row.claim_id == claim.id:
                 break
@@ -116,7 +119,7 @@ class SqlGrantStore:
                 for each in told:
                     self._tell_ledger(each)
                 return None
-            if outcome is Outcome.LOST and self._transactions.read(holds_slot(claim, doubts)) is not None:
+            if held:
                 raise LedgerConflict(seen.id, claim.redeems, doubts)
             patience.spend()
         return claim

@@ -14,6 +14,7 @@ from flask_tokenrotate.rotation.ports import Release
 from flask_tokenrotate.storage import Audit, Database, SqlGrantStore, create_tables
 from flask_tokenrotate.storage import grants as grants_module
 from flask_tokenrotate.storage.schema import grants, redemptions
+from flask_tokenrotate.storage.transactions import Outcome, Transactions
 
 from .backends import SEALER, claimed, loaded, new_grant, sql_stores, token_set
 
@@ -142,6 +143,31 @@ def test_the_index_alone_stops_the_broken_build(
     with pytest.raises(LedgerConflict):
         claimed(store, grant)
     assert len(Audit(opened).history(grant.id)) == 1
+
+
+def test_a_claim_that_shows_between_two_reads_is_a_lost_race(
+    opened: Database, store: SqlGrantStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that lags behind shows another worker's claim late: no conflict with the ledger."""
+    grant = store.add(new_grant())
+    other = sql_stores(opened)[0]
+    write, read = Transactions.write, Transactions.read
+    reads: list[object] = []
+
+    def lost(self: Transactions, *statements: Any, **rest: Any) -> Outcome:
+        monkeypatch.setattr(Transactions, "write", write)
+        return Outcome.LOST
+
+    def read_while_it_is_applied(self: Transactions, statement: Any) -> Any:
+        found = read(self, statement)
+        reads.append(statement)
+        if len(reads) == 1:
+            assert claimed(other, grant) is not None
+        return found
+
+    monkeypatch.setattr(Transactions, "write", lost)
+    monkeypatch.setattr(Transactions, "read", read_while_it_is_applied)
+    assert claimed(store, grant) is None
 
 
 PLANTED = {
