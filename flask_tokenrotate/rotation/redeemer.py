@@ -225,13 +225,34 @@ class Redeemer:
                 outcome = self._write_down(lambda: self._save(unsaved))
         except StoreUnavailable:
             logger.exception("the new token set of grant %s could not be saved yet", grant.id)
-            self.rescuer.put_aside(unsaved)
             self._observer.notify("save_failed", grant, {"token_version": claim.version})
             return self._new_sighting(seen, claim, tokens)
-        return self._saved(seen, unsaved, outcome, verdict.complaints)
+        result = self._saved(seen, unsaved, outcome, verdict.complaints)
+        if self._unsaved.pop(claim.id, None) is not None:
+            self.rescuer.forget(unsaved)
+        return result
 
     def _save(self, unsaved: Unsaved) -> SaveOutcome:
-        return self._store.save(unsaved.grant, unsaved.claim, unsaved.tokens, http_status=unsaved.http_status)
+        """Save; what the database does not take is put aside before it is tried again.
+
+        Trying may take longer than the claim stands. Without the copy another worker would then find
+        the claim in doubt, and replay it or sign the user out; and a web server that kills the worker
+        for being slow would kill the only copy.
+        """
+        try:
+            return self._store.save(
+                unsaved.grant, unsaved.claim, unsaved.tokens, http_status=unsaved.http_status
+            )
+        except StoreUnavailable:
+            if unsaved.claim.id not in self._unsaved:
+                self._remember(unsaved)
+                self.rescuer.put_aside(unsaved)
+            raise
+
+    def _remember(self, unsaved: Unsaved) -> None:
+        # By the claim: two redemptions of one grant may both wait here, and each brought tokens that
+        # have to be saved or revoked.
+        self._unsaved[unsaved.claim.id] = unsaved
 
     def _saved(
         self, seen: Sighting, unsaved: Unsaved, outcome: SaveOutcome, complaints: tuple[str, ...]
@@ -311,15 +332,11 @@ class Redeemer:
 
     @contextmanager
     def _kept_if_interrupted(self, unsaved: Unsaved) -> Iterator[None]:
-        """Keep the token set in memory when anything stops the block, a `gevent.Timeout` as well.
-
-        By the claim: two redemptions of one grant may both wait here, and each brought tokens that
-        have to be saved or revoked.
-        """
+        """Keep the token set in memory when anything stops the block, a `gevent.Timeout` as well."""
         try:
             yield
         except BaseException:
-            self._unsaved[unsaved.claim.id] = unsaved
+            self._remember(unsaved)
             raise
 
     def _write_down(self, write: Callable[[], T]) -> T:

@@ -11,7 +11,7 @@ import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def install(folder: Path) -> None:
     replace(Redeemer, "_how_to_release", FORGET_FAILURES, lambda *args: Release())
     replace(SqlGrantStore, "try_claim", CLAIM_NOTHING, _pretended_claim)
     replace(Rescuer, "put_aside", DROP_UNSAVED, _do_nothing)
-    replace(Redeemer, "_kept_if_interrupted", DROP_UNSAVED, lambda *args: nullcontext())
+    replace(Redeemer, "_remember", DROP_UNSAVED, _do_nothing)
     replace(Transactions, "write", NEVER_READ_BACK, _give_up_when_unknown)
     replace(Database, "forget_connections", SHARE_CONNECTIONS, _do_nothing)
 

@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +214,7 @@ def test_what_is_forgotten_costs_the_session(
 ) -> None:
     """The control: the row still has the refresh token that is spent."""
     monkeypatch.setattr(Rescuer, "put_aside", lambda *_: None)
-    monkeypatch.setattr(Redeemer, "_kept_if_interrupted", lambda *_: nullcontext())
+    monkeypatch.setattr(Redeemer, "_remember", lambda *_: None)
     app = place.app()
     app.config["PROPAGATE_EXCEPTIONS"] = False
     browser = app.test_client()

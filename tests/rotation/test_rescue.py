@@ -57,6 +57,40 @@ def test_the_process_itself_saves_first_and_forgets_the_rescue(world: World) -> 
     assert (world.row(grant_id).token_version, world.rescue.kept) == (1, {})
 
 
+def test_another_process_takes_up_what_is_still_being_tried(world: World) -> None:
+    """Trying to save may outlast the claim: meanwhile the copy keeps others from a replay."""
+    grant_id = world.sign_in(remaining=-1.0)
+    seen = []
+
+    def another_process() -> None:
+        world.store.away.clear()
+        world.clock.advance(world.timing.claim + world.policy.settle)
+        seen.append(access(world.process().fresh(grant_id)))
+
+    world.store.away = {"save"}
+    world.clock.meanwhile = [another_process]
+    assert access(world.process().fresh(grant_id)) == "access-1"
+    assert (seen, world.endpoint.posts) == (["access-1"], ["refresh-0"])
+    assert (world.row(grant_id).token_version, world.rescue.kept) == (1, {})
+
+
+def test_a_save_that_succeeds_at_last_leaves_no_copy(world: World) -> None:
+    """The copy is there from the first failure on, and goes with the save."""
+    grant_id = world.sign_in(remaining=-1.0)
+    copies = []
+
+    def database_comes_back() -> None:
+        copies.append(len(world.rescue.kept))
+        world.store.away.clear()
+
+    world.store.away = {"save"}
+    world.clock.meanwhile = [database_comes_back]
+    rotator = world.process(cache_seconds=0.0)
+    rotator.fresh(grant_id)
+    assert (copies, world.row(grant_id).token_version, world.rescue.kept) == ([1], 1, {})
+    assert access(rotator.fresh(grant_id)) == "access-1"
+
+
 def test_what_is_taken_up_twice_is_saved_once(world: World) -> None:
     """Two processes that read it at once: the second save changes nothing, not even the version."""
     grant_id = rescued_by_a_process_that_is_gone(world)
