@@ -13,11 +13,10 @@ class RequestMemo:
     request would go on with the token of the user before.
     """
 
-    __slots__ = ("_ahead", "_fresh")
+    __slots__ = ("_fresh",)
 
     def __init__(self) -> None:
         self._fresh: dict[str, Fresh] = {}
-        self._ahead = False
 
     def fresh(self, rotator: Rotator, grant_id: str, *, min_ttl: float | None = None) -> Fresh:
         """Return the request's token set of the grant, checked against the clock again.
@@ -30,16 +29,14 @@ class RequestMemo:
             return held
         at_least = 0 if held is None else held.token_version
         found = rotator.fresh(grant_id, min_ttl=min_ttl, at_least=at_least)
-        return self._hold(found)
+        self._fresh[grant_id] = found
+        return found
 
     def refused(self, rotator: Rotator, fresh: Fresh, *, min_ttl: float | None = None) -> Fresh:
         """Return what to use after a resource server refused ``fresh``; see `Rotator.refused`."""
-        return self._hold(rotator.refused(fresh, min_ttl=min_ttl))
-
-    def _hold(self, fresh: Fresh) -> Fresh:
-        self._fresh[fresh.seen.grant.id] = fresh
-        self._ahead = self._ahead or fresh.rotate_ahead
-        return fresh
+        found = rotator.refused(fresh, min_ttl=min_ttl)
+        self._fresh[found.grant.id] = found
+        return found
 
     def forget(self) -> None:
         """Forget everything: the request signed in or out."""
@@ -47,4 +44,4 @@ class RequestMemo:
 
     def rotations_ahead(self) -> list[Fresh]:
         """Return what this request shall rotate once its response was sent."""
-        return [fresh for fresh in self._fresh.values() if fresh.rotate_ahead] if self._ahead else []
+        return [fresh for fresh in self._fresh.values() if fresh.rotate_ahead]

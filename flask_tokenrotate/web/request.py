@@ -79,8 +79,7 @@ class RequestGrants:
             fresh = self.memo.fresh(state.rotator, grant_id, min_ttl=min_ttl)
         except SignInRequired as error:
             raise _sign_in_required(name, error.reason) from error
-        if "keys" not in state.warned:
-            warn_once(self.app, state)
+        warn_once(self.app, state)
         return fresh
 
     def reload(self) -> None:

@@ -20,7 +20,7 @@ from flask_tokenrotate.storage.audit import Breach
 from flask_tokenrotate.storage.schema import grants, redemptions
 from flask_tokenrotate.testing import FakeProvider
 from tests.engines.restarting import RestartingDatabase, restarting_database
-from tests.real.storm import Answer, Visitor, eventually, gunicorn, settings
+from tests.real.storm import Visitor, eventually, gunicorn, settings
 from tests.storage.proxy import CuttingProxy
 
 from . import steps
@@ -106,11 +106,13 @@ class Bench(Halter):
         for name in (steps.CUT_BEFORE, steps.CUT_AFTER):
             (self.folder / name).unlink(missing_ok=True)
 
-    def resolve(self, *, works: bool) -> None:
-        """Let the provider's host name be known, or not."""
-        (self.folder / steps.NO_DNS).unlink(missing_ok=True) if works else (
-            self.folder / steps.NO_DNS
-        ).touch()
+    def forget_name(self) -> None:
+        """Let the provider's host name be unknown, until `know_name`."""
+        (self.folder / steps.NO_DNS).touch()
+
+    def know_name(self) -> None:
+        """Let the provider's host name be known."""
+        (self.folder / steps.NO_DNS).unlink()
 
     # what became of it
 
@@ -153,16 +155,6 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """Keep a worker stopped for the time of the block."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 def over(seconds: float) -> None:
     """Let a claim's time pass: the one thing for which there is no signal."""
     time.sleep(seconds)
@@ -193,16 +185,3 @@ def bench(engine: str, folder: Path) -> Iterator[Bench]:
             gunicorn(APPLICATION, folder, "--preload", "--config", config, workers=WORKERS, **environment)
         )
         yield place
-
-
-__all__ = [
-    "Answer",
-    "Bench",
-    "Visitor",
-    "bench",
-    "eventually",
-    "kill",
-    "over",
-    "requests_at_provider",
-    "stopped",
-]

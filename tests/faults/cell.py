@@ -13,7 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from .bench import TIMING, Answer, Bench, Visitor, eventually, kill, over, requests_at_provider, stopped
+from flask_tokenrotate.testing.provider.knobs import KNOBS
+from tests.real.place import stopped
+from tests.real.storm import Answer, Visitor, eventually
+
+from .bench import TIMING, Bench, kill, over, requests_at_provider
 
 PAST_THE_DEADLINE = TIMING["claim"] + TIMING["settle"] + 0.2
 DATABASE_AWAY_SECONDS = 2.5
@@ -160,47 +164,29 @@ def _cut(bench: Bench, moment: str) -> Iterator[None]:
 
 
 @contextmanager
-def _hang(bench: Bench) -> Iterator[None]:
-    bench.provider.turn(answer_seconds=TIMING["redeem"] + 0.5)
+def _turned(bench: Bench, **knobs: float | bool) -> Iterator[None]:
+    bench.provider.turn(**knobs)
     try:
         yield
     finally:
-        bench.provider.turn(answer_seconds=0.0)
-
-
-@contextmanager
-def _drop(bench: Bench) -> Iterator[None]:
-    bench.provider.turn(drop_next=1)
-    try:
-        yield
-    finally:
-        bench.provider.turn(drop_next=0)
-
-
-@contextmanager
-def _busy(bench: Bench) -> Iterator[None]:
-    bench.provider.turn(outage=True, retry_after=1)
-    try:
-        yield
-    finally:
-        bench.provider.turn(outage=False)
+        bench.provider.turn(**{name: KNOBS[name].default for name in knobs})
 
 
 @contextmanager
 def _dns(bench: Bench) -> Iterator[None]:
-    bench.resolve(works=False)
+    bench.forget_name()
     try:
         yield
     finally:
-        bench.resolve(works=True)
+        bench.know_name()
 
 
 FAULTS: dict[str, Callable[[Bench], AbstractContextManager[None]]] = {
     "database": _database,
     "cut_before": lambda bench: _cut(bench, "before"),
     "cut_after": lambda bench: _cut(bench, "after"),
-    "hang": _hang,
-    "drop": _drop,
-    "busy": _busy,
+    "hang": lambda bench: _turned(bench, answer_seconds=TIMING["redeem"] + 0.5),
+    "drop": lambda bench: _turned(bench, drop_next=1),
+    "busy": lambda bench: _turned(bench, outage=True, retry_after=1),
     "dns": _dns,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,6 +51,16 @@ class Place:
         pid = self.holder(grant)
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         return pid if state == "T" else None
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Keep a process stopped for the time of the block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -17,7 +16,7 @@ import pytest
 from flask_tokenrotate.testing import FakeProvider
 from flask_tokenrotate.testing.provider.knobs import Knobs
 
-from .place import Place, application
+from .place import Place, application, stopped
 from .sabotage import (
     FORGET_FAILURES,
     LEAVE_NEW_TOKENS_ALIVE,
@@ -54,16 +53,6 @@ def clean_slate(request: pytest.FixtureRequest) -> None:
         provider = request.getfixturevalue(name).provider
         provider.turn(**Knobs().positions())
         provider.clear_log()
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """Keep a process stopped for the time of the block."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 # A worker is killed

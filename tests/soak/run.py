@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,68 +18,22 @@ from sqlalchemy.pool import NullPool
 
 from flask_tokenrotate import TokenRotate
 from flask_tokenrotate.errors import TokenRotateError
-from flask_tokenrotate.storage import create_tables
-from flask_tokenrotate.storage.schema import redemptions
+from flask_tokenrotate.storage import create_tables, schema
 from flask_tokenrotate.testing import FakeProvider
 from flask_tokenrotate.testing.provider import LogEntry
+from flask_tokenrotate.testing.provider.journal import Journal
 from flask_tokenrotate.web.state import current_state
 from tests.engines import Servers
 from tests.real.storm import ROOT
 
 from .faults import Faults
+from .figures import PROCESSES, Figures
 from .worker import STOP, TIMING, Orders, make_app
 
-PROCESSES = 4
 GRACE_SECONDS = 300.0
 """Longer than a round through all users may take on a slow machine: who comes back later is lost anywhere."""
 
 ROTATIONS_PER_FAULT = 60
-MOST_MEMORY_GROWTH = 1.10
-POOL = 15
-"""Connections that SQLAlchemy's default pool opens at most, in each process."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """What a soak came to.
-
-    ``replayed_after_seconds``: of each family that the provider revoked, how long after a refresh token was
-    spent it was presented again; later than the grace period, nobody could have helped. ``unknown_twice``:
-    the grants of which the ledger shows that the replay's outcome is unknown too, so that only a third post
-    could help: no more sessions than these may be lost.
-    """
-
-    rotations: int
-    grants: int
-    seconds: float
-    faults: dict[str, int]
-    answers: dict[str, int]
-    replays: int
-    presented_too_often: int
-    families_revoked: int
-    replayed_after_seconds: list[float]
-    sessions_lost: int
-    unknown_twice: int
-    breaches: list[str]
-    memory_first_mib: float
-    memory_last_mib: float
-    most_connections: int
-    connections_left: int
-    busy_when_idle: int
-
-    def wrong(self) -> list[str]:
-        """Return what must not be."""
-        growth = self.memory_last_mib / self.memory_first_mib if self.memory_first_mib else 1.0
-        checks = {
-            "refresh tokens presented too often": self.presented_too_often,
-            "families revoked": self.families_revoked,
-            "sessions lost": max(self.sessions_lost - self.unknown_twice, 0),
-            "breaches in the ledger": len(self.breaches),
-            "connections leaked": self.connections_left + self.busy_when_idle,
-            "more connections than pools allow": self.most_connections > (PROCESSES + 1) * POOL,
-            f"memory grew by {growth:.2f}": growth > MOST_MEMORY_GROWTH,
-        }
-        return [what for what, amount in checks.items() if amount]
 
 
 def soak(
@@ -193,8 +146,8 @@ def _figures(
         seconds=round(seconds, 1),
         faults=dict(faults.seen),
         answers=dict(answers),
-        replays=replays,
-        presented_too_often=sum(times > 2 for times in twice.values()) + max(len(twice) - replays, 0),
+        replays=replays.total(),
+        presented_too_often=sum(times > 2 for times in twice.values()) + (_doubled(log) - replays).total(),
         families_revoked=log.families_revoked(),
         replayed_after_seconds=_too_late(log.entries()),
         sessions_lost=len({*lost, *(user for lines in reports for line in lines for user in line["lost"])}),
@@ -231,14 +184,22 @@ def _is_served(rotate: TokenRotate, grant: str) -> bool:
     return False
 
 
-def _replays(database: str) -> int:
-    query = select(func.count()).where(redemptions.c.slot == 1)
+def _doubled(log: Journal) -> Counter[str | None]:
+    """Return how many refresh tokens of each user the provider looked at more than once."""
+    users = {entry.presented: entry.user for entry in log.entries()}
+    return Counter(users[token] for token in log.double_presentations())
+
+
+def _replays(database: str) -> Counter[str | None]:
+    """Return how many replays the ledger has of each user."""
+    of_grant = schema.redemptions.join(schema.grants, schema.grants.c.id == schema.redemptions.c.grant_id)
+    query = select(schema.grants.c.user_id).select_from(of_grant).where(schema.redemptions.c.slot == 1)
     with create_engine(database, poolclass=NullPool).connect() as connection:
-        return int(connection.execute(query).scalar_one())
+        return Counter(connection.execute(query).scalars())
 
 
 def _unknown_twice(database: str) -> int:
-    row = redemptions.c
+    row = schema.redemptions.c
     nobody_knows = or_(row.verdict.is_(None), row.verdict == "unknown")
     query = select(func.count(row.grant_id.distinct())).where(row.slot == 1, nobody_knows)
     with create_engine(database, poolclass=NullPool).connect() as connection:

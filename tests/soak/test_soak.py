@@ -12,7 +12,8 @@ from tests.engines import Servers
 from tests.engines.servers import execute
 from tests.real.sabotage import CLAIM_NOTHING
 
-from .run import Figures, new_database, soak
+from .figures import Figures
+from .run import new_database, soak
 
 pytestmark = [pytest.mark.long, pytest.mark.engine]
 
