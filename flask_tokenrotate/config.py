@@ -30,6 +30,8 @@ class Settings:
         ``database_uri``: SQLAlchemy URL; None means SQLite in the instance folder.
         ``engine_options``: keywords for ``sqlalchemy.create_engine``.
         ``encryption_keys``: the first seals, all open; empty means derived from ``SECRET_KEY``.
+        ``listen``: on PostgreSQL, wake requests that wait for a rotation by LISTEN and NOTIFY (True); a
+        process where requests wait has one more connection then.
         ``rescue_dir``: where token sets wait that the database did not take; None means
         ``tokenrotate-rescue`` in the instance folder.
 
@@ -58,6 +60,7 @@ class Settings:
     database_uri: str | None = None
     engine_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     encryption_keys: tuple[str, ...] = field(default=(), repr=False)
+    listen: bool = True
     rescue_dir: str | None = None
     min_ttl_seconds: float = 30.0
     ahead_seconds: float = 300.0

@@ -30,6 +30,7 @@ from .storage.attempts import SqlAttemptStore
 from .storage.audit import Audit
 from .storage.engine import Database
 from .storage.grants import SqlGrantStore
+from .storage.listening import Listener
 from .storage.rescue import RescueFiles
 from .storage.reseal import reseal
 from .storage.sealing import sealer_from
@@ -195,7 +196,7 @@ class TokenRotate:
         sealer = sealer_from(
             settings.encryption_keys, app.secret_key, app.config.get("SECRET_KEY_FALLBACKS") or ()
         )
-        grants = SqlGrantStore(database, sealer)
+        grants = SqlGrantStore(database, sealer, notifies=settings.listen)
         attempts = SqlAttemptStore(database, sealer)
         sessions = SqlSessionStore(database)
         endpoint = OAuthEndpoint(profiles.get, clock, connect_seconds=settings.connect_seconds)
@@ -205,6 +206,7 @@ class TokenRotate:
             clock,
             SignalObserver(),
             RescueFiles(Path(app.instance_path, settings.rescue_dir or "tokenrotate-rescue"), sealer),
+            Listener(database, clock, enabled=settings.listen),
             policy_for=profiles.policy,
             timing=_timing(settings),
             cache_entries=settings.cache_entries,

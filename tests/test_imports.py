@@ -17,10 +17,11 @@ PACKAGE = Path(__file__).parent.parent / "flask_tokenrotate"
 ALLOWED = {
     "errors": set(),
     "clock": set(),
+    "forks": set(),
     "loopback": set(),
     "config": {"errors", "flask"},
-    "rotation": {"errors"},
-    "storage": {"errors", "rotation", "sqlalchemy", "cryptography", "pymysql", "psycopg"},
+    "rotation": {"errors", "forks"},
+    "storage": {"errors", "forks", "rotation", "sqlalchemy", "cryptography", "pymysql", "psycopg"},
     "providers": {"errors", "loopback", "rotation", "requests", "requests_oauthlib", "oauthlib", "urllib3"},
     "testing": {
         "errors", "rotation", "web", "requests", "oauthlib", "werkzeug", "jinja2", "pytest", "click",
@@ -96,4 +97,4 @@ def test_the_protocol_knows_no_library() -> None:
     assert "sqlalchemy" in seen["storage"]
     assert "flask" in seen["web"]
     assert "rotation" in seen["web"]
-    assert seen["rotation"] <= {"rotation", "errors"}
+    assert seen["rotation"] <= {"rotation", "errors", "forks"}

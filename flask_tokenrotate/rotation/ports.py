@@ -7,6 +7,7 @@ SQLAlchemy and requests-oauthlib. One contract suite runs over every store.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Protocol
@@ -58,6 +59,13 @@ VERDICTS = {
 """How the ledger names what a redemption came to."""
 
 
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """A claim that another worker was faster to take. ``row``: the grant as it was found then, if any."""
+
+    row: Grant | None
+
+
 class GrantStore(Protocol):
     """The rows. Every method is one short transaction of its own, committed when it returns.
 
@@ -89,15 +97,18 @@ class GrantStore(Protocol):
         doubts: int,
         holder: str,
         seconds: float,
+        awaited: bool = False,
         unanswered: tuple[Claim, int | None] | None = None,
-    ) -> Claim | None:
+    ) -> Claim | Overtaken:
         """Take the claim if the row still has the version of ``seen`` and has not ended.
 
         Effect when won: version grows by one, the claim stands with a new random id for ``seconds``,
         the row's doubts are ``doubts``, and the ledger has a row of the claim with the slot
-        ``doubts`` of the refresh token in ``seen``. Returns None when another worker was faster, and
-        nothing is written then. When the answer to COMMIT is lost, the row is read back and the
-        claim's id decides. Raises `LedgerConflict` when the slot is held already or does not exist.
+        ``doubts`` of the refresh token in ``seen``. Nothing is written when another worker was faster.
+        ``awaited``: what settles the claim (`save`, `release`, `end`) wakes those who watch the grant,
+        where the database can tell them (`Wakeups`). When the answer to COMMIT is lost, the row is read
+        back and the claim's id decides. Raises `LedgerConflict` when the slot is held already or does not
+        exist.
         ``unanswered`` is the same holder's claim before, with the HTTP status of a post that brought no
         outcome: the ledger says ``"unknown"`` of it, in the same transaction, and when the claim is lost.
         """
@@ -207,11 +218,46 @@ class TokenEndpoint(Protocol):
         ...
 
 
+class Wakeups(Protocol):
+    """Tells the requests of this process that another one has settled a claim.
+
+    A hint and no more: it may come for nothing, and it may not come, so the row is looked at all the same.
+    """
+
+    def watch(self, grant_id: str) -> AbstractContextManager[Watch]:
+        """Watch the grant's claims inside the block.
+
+        Begin before the row is read, or what is told between the two is lost.
+        """
+        ...
+
+
+class Watch(Protocol):
+    """One request's watch on a grant."""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether everything has been heard that was told since the watch began; else looking must do."""
+        ...
+
+    def clear(self) -> None:
+        """Forget what was heard so far; to be called right before the row is read."""
+        ...
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until something is heard, for ``seconds`` at most; return whether it was."""
+        ...
+
+
 class Event(Protocol):
     """Something that threads of one process wait for."""
 
     def set(self) -> None:
         """Wake all who wait, now and later."""
+        ...
+
+    def clear(self) -> None:
+        """Let those who come now wait."""
         ...
 
     def wait(self, timeout: float) -> bool:

@@ -1,7 +1,7 @@
 """One redemption: claim, post, and write down what came of it.
 
 `Redeemer.redeem` is called when `decide` said that the row may be redeemed. It returns the grant
-with its new token set, or None: the row says what happened, read it again.
+with its new token set, or what a lost claim found, or None: the row says what happened, read it again.
 
 Nothing is held while the provider thinks: the claim is committed before the first byte leaves, and
 the save is a transaction of its own.
@@ -20,13 +20,13 @@ from ..errors import GrantUnreadable, ProviderUnavailable, StoreUnavailable
 from ..errors import Misconfigured as NotSetUp
 from .breaker import Breaker
 from .id_token import is_another_user
-from .ports import Clock, GrantStore, Observer, Release, Rescue, SaveOutcome, TokenEndpoint
+from .ports import Clock, GrantStore, Observer, Overtaken, Release, Rescue, SaveOutcome, TokenEndpoint
 from .protocol import Policy, may_post_again
 from .rescue import Rescuer
 from .sighting import Sighting
 from .tokens import Claim, EndReason, Grant, TokenSet, Unsaved
 from .verdict import Busy, Misconfigured, NotSent, Refused, Rotated, Unknown, Verdict
-from .waiting import AnswerTimes
+from .waiting import RotationTimes
 
 logger = logging.getLogger("flask_tokenrotate")
 
@@ -78,7 +78,7 @@ class Redeemer:
         self._timing = timing
         self._holder = holder
         self._jitter = jitter
-        self.answer_times = AnswerTimes()
+        self.rotation_times = RotationTimes()
         self.breaker = Breaker(
             clock,
             backoff=timing.backoff,
@@ -89,10 +89,13 @@ class Redeemer:
         self._unsaved: dict[str, Unsaved] = {}
         self.rescuer = Rescuer(store, rescue, self._revoke_if_signed_out)
 
-    def redeem(self, seen: Sighting, doubts: int, policy: Policy) -> Sighting | None:
+    def redeem(
+        self, seen: Sighting, doubts: int, policy: Policy, *, awaited: bool
+    ) -> Sighting | Overtaken | None:
         """Claim the row as ``seen``, post its refresh token and settle what came of it.
 
-        Raises `ProviderUnavailable`, the row untouched, while the provider's circuit is open.
+        ``awaited``: requests may be waiting for it (see `GrantStore.try_claim`). Raises
+        `ProviderUnavailable`, the row untouched, while the provider's circuit is open.
         """
         grant = seen.grant
         pause = self.breaker.admit(grant.provider, grant.id)
@@ -108,10 +111,11 @@ class Redeemer:
                 doubts=doubts,
                 holder=self._holder(),
                 seconds=self._timing.claim,
+                awaited=awaited,
                 unanswered=unanswered,
             )
-            if claim is None:
-                return None
+            if isinstance(claim, Overtaken):
+                return claim
             self._observer.notify("claimed", grant, {"claim_version": claim.version, "doubts": doubts})
             posted_at = self._clock.monotonic()
             verdict = self._post(grant, claimed_at, posted_at)
@@ -128,8 +132,6 @@ class Redeemer:
             return None
         verdict = self._endpoint.redeem(grant.provider, refresh_token, deadline=now + self._timing.redeem)
         self.breaker.record(grant.provider, grant.id, verdict)
-        if isinstance(verdict, Rotated):
-            self.answer_times.record(grant.provider, self._clock.monotonic() - now)
         return verdict
 
     def _replays_at_once(self, verdict: Unknown, doubts: int, policy: Policy) -> bool:
@@ -227,6 +229,7 @@ class Redeemer:
             logger.exception("the new token set of grant %s could not be saved yet", grant.id)
             self._observer.notify("save_failed", grant, {"token_version": claim.version})
             return self._new_sighting(seen, claim, tokens)
+        self.rotation_times.record(grant.provider, self._clock.monotonic() - posted_at)
         result = self._saved(seen, unsaved, outcome, verdict.complaints)
         if self._unsaved.pop(claim.id, None) is not None:
             self.rescuer.forget(unsaved)

@@ -12,7 +12,6 @@ import os
 import random
 import socket
 import threading
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
@@ -26,9 +25,10 @@ from ..errors import (
     StoreUnavailable,
     TokenRotateError,
 )
+from ..forks import call_in_forked_child
 from .cache import GrantCache, Replacements
 from .flights import Flight, Flights
-from .ports import Clock, GrantStore, Observer, Rescue, TokenEndpoint
+from .ports import Clock, GrantStore, Observer, Overtaken, Rescue, TokenEndpoint, Wakeups
 from .protocol import (
     AHEAD_SHARE,
     ClaimAndRedeem,
@@ -65,6 +65,7 @@ class Rotator:
         clock: Clock,
         observer: Observer,
         rescue: Rescue,
+        wakeups: Wakeups,
         *,
         policy_for: Callable[[str], Policy],
         timing: Timing,
@@ -77,6 +78,7 @@ class Rotator:
         self._endpoint = endpoint
         self._clock = clock
         self._observer = observer
+        self._wakeups = wakeups
         self._policy_for = policy_for
         self._timing = timing
         self._cache = GrantCache(clock, entries=cache_entries, seconds=cache_seconds)
@@ -86,7 +88,7 @@ class Rotator:
         self._redeemer = Redeemer(
             store, endpoint, clock, observer, rescue, timing, holder=holder, jitter=jitter
         )
-        _rotators.add(self)
+        call_in_forked_child(self._forget_parent)
 
     def fresh(self, grant_id: str, *, min_ttl: float | None = None, at_least: int = 0) -> Fresh:
         """Return a token set that lives for ``min_ttl`` more seconds (default: the provider's policy).
@@ -222,10 +224,10 @@ class Rotator:
         decision = decide(seen.grant, seen.grant.seen_at, policy)
         if isinstance(decision, UseAndRotateAhead):
             try:
-                rotated = self._redeemer.redeem(seen, decision.doubts, policy)
+                rotated = self._redeemer.redeem(seen, decision.doubts, policy, awaited=False)
             except ProviderUnavailable:
                 return
-            if rotated is not None:
+            if isinstance(rotated, Sighting):
                 self._cache.put(rotated, epoch)
 
     def _from_cache(self, grant_id: str, min_ttl: float | None, at_least: int, now: float) -> Fresh | None:
@@ -278,10 +280,18 @@ class Rotator:
 
     def _lead(self, grant_id: str, min_ttl: float | None, give_up_at: float) -> Fresh:
         """Look at the row and act on it until there is a token set or an error."""
-        waiting = Waiting(self._clock, give_up_at, self._redeemer.answer_times)
+        with self._wakeups.watch(grant_id) as watch:
+            waiting = Waiting(self._clock, give_up_at, self._redeemer.rotation_times, watch)
+            return self._look_and_act(grant_id, min_ttl, waiting)
+
+    def _look_and_act(self, grant_id: str, min_ttl: float | None, waiting: Waiting) -> Fresh:
+        overtaken: Overtaken | None = None
         while True:
-            epoch = self._cache.epoch
-            seen = self._load(grant_id)
+            if overtaken is None:
+                epoch = self._cache.epoch
+                waiting.look()
+            seen = self._load(grant_id, overtaken)
+            waiting.found(seen.grant)
             self._cache.put(seen, epoch)
             grant = seen.grant
             policy = self._policy(grant, min_ttl)
@@ -292,16 +302,18 @@ class Rotator:
                 self._give_up(grant, decision)
             if waiting.is_over():
                 return self._last_resort(seen, waiting.origin, min_ttl)
+            overtaken = None
             if isinstance(decision, ClaimAndRedeem):
                 try:
-                    rotated = self._redeemer.redeem(seen, decision.doubts, policy)
+                    rotated = self._redeemer.redeem(seen, decision.doubts, policy, awaited=True)
                 except ProviderUnavailable:
                     if grant.tokens.remaining(grant.seen_at) <= 0:
                         raise
                     return self._found(seen, waiting.origin, min_ttl)
-                if rotated is not None:
+                if isinstance(rotated, Sighting):
                     self._cache.put(rotated, epoch)
                     return self._found(rotated, "rotated", min_ttl)
+                overtaken = rotated
             else:
                 if waiting.origin == "row":
                     self._observer.notify("waited", grant, {"decision": type(decision).__name__})
@@ -333,9 +345,10 @@ class Rotator:
         retry_after = 1.0 if standing is None else max(standing.deadline - now, 1.0)
         raise RotationTimeout(grant.id, waited=self._timing.wait, retry_after=retry_after)
 
-    def _load(self, grant_id: str) -> Sighting:
+    def _load(self, grant_id: str, overtaken: Overtaken | None = None) -> Sighting:
+        """Look at the row; or at what a lost claim found in it just now, which spares each loser a read."""
         self._redeemer.save_what_is_unsaved()
-        grant = self._store.load(grant_id)
+        grant = self._store.load(grant_id) if overtaken is None else overtaken.row
         if grant is None:
             raise SignInRequired(None, "no_grant")
         if self._redeemer.rescuer.take_up_for(grant):
@@ -352,14 +365,3 @@ class Rotator:
         self._flights = Flights(self._clock, TokenRotateError)
         self._flights_ahead = Flights(self._clock, TokenRotateError)
         self._redeemer.breaker.forget()
-
-
-_rotators: weakref.WeakSet[Rotator] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for rotator in list(_rotators):
-        rotator._forget_parent()
-
-
-os.register_at_fork(after_in_child=_after_fork)

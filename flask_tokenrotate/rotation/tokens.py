@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn
 
 EndReason = Literal["signed_out", "replaced", "refused", "abandoned", "other_subject"]
@@ -139,12 +139,14 @@ class Claim:
 
     ``version`` is the row version that the claim produced and the token version of the token set
     that its redemption will produce; ``redeems`` is the token version whose refresh token it spends.
+    ``awaited``: requests may be waiting for its outcome, known to its holder only.
     """
 
     id: str
     grant_id: str
     version: int
     redeems: int
+    awaited: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,9 +8,7 @@ worker that is stopped in the middle of one then holds no row lock that others w
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from ..errors import Misconfigured
+from ..forks import call_in_forked_child
 from .tables import create_tables
 from .urls import check_backend, create_own_engine, make_folder, read_url
 
@@ -34,7 +33,7 @@ class Database:
         self._owned = owned
         self._engine: Engine | None = None
         self._lock = threading.Lock()
-        _databases.add(self)
+        call_in_forked_child(self._forget_parent)
 
     @classmethod
     def from_uri(
@@ -93,7 +92,7 @@ class Database:
             return engine.execution_options(isolation_level="AUTOCOMMIT")
         return engine
 
-    def forget_connections(self) -> None:
+    def _forget_parent(self) -> None:
         """Start with an empty pool, in a forked child."""
         self._lock = threading.Lock()
         engine = self._engine or self._source
@@ -103,13 +102,4 @@ class Database:
             engine.dispose(close=False)
 
 
-_databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _left_to_the_parent: list[object] = []
-
-
-def _after_fork() -> None:
-    for database in list(_databases):
-        database.forget_connections()
-
-
-os.register_at_fork(after_in_child=_after_fork)

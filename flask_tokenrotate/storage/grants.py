@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Insert, Row, Update, case, insert, null, select, update
 
 from ..errors import GrantUnreadable, LedgerConflict, StoreUnavailable
-from ..rotation.ports import Release, SaveOutcome
+from ..rotation.ports import Overtaken, Release, SaveOutcome
 from ..rotation.tokens import Claim, EndReason, Grant, NewGrant, TokenSet
 from .content import Malformed
 from .engine import Database
@@ -39,11 +39,15 @@ _CLAIM_COLUMNS = (
 
 
 class SqlGrantStore:
-    """The rows in a database; the contract is `ports.GrantStore`."""
+    """The rows in a database; the contract is `ports.GrantStore`.
 
-    def __init__(self, database: Database, sealer: Sealer) -> None:
+    ``notifies``: whether PostgreSQL tells those who wait for a claim (NOTIFY; see `listening`).
+    """
+
+    def __init__(self, database: Database, sealer: Sealer, *, notifies: bool = True) -> None:
         self._transactions = Transactions(database)
         self._sealer = sealer
+        self._notifies = notifies
 
     def add(self, new: NewGrant, *, replaces: str | None = None) -> Grant:
         """Insert a grant and end the one that it replaces. Raises `InvalidTokenResponse`."""
@@ -63,15 +67,7 @@ class SqlGrantStore:
     def load(self, grant_id: str) -> Grant | None:
         """Read the row."""
         row = self._read(grant_id)
-        if row is None:
-            return None
-        try:
-            return grant_from_row(row, self._sealer)
-        except DoesNotOpen as error:
-            raise GrantUnreadable(grant_id, error.sealed_with, self._sealer.fingerprints) from None
-        except Malformed:
-            sealed_with = fingerprint_of(row.sealed)
-            raise GrantUnreadable(grant_id, sealed_with, self._sealer.fingerprints, malformed=True) from None
+        return None if row is None else self._grant_from(row)
 
     def find(self, user_id: str, provider: str) -> str | None:
         """Read the id of the user's newest grant that has not ended."""
@@ -89,14 +85,16 @@ class SqlGrantStore:
         doubts: int,
         holder: str,
         seconds: float,
+        awaited: bool = False,
         unanswered: tuple[Claim, int | None] | None = None,
-    ) -> Claim | None:
+    ) -> Claim | Overtaken:
         """Take the claim by compare-and-set on the version, and its slot in the ledger."""
         claim = Claim(
             id=secrets.token_hex(16),
             grant_id=seen.id,
             version=seen.version + 1,
             redeems=seen.token_version,
+            awaited=awaited,
         )
         holder = holder[:NAME_LENGTH]
         refresh_token = seen.tokens.refresh_token
@@ -118,7 +116,7 @@ class SqlGrantStore:
             if row is None or row.version != seen.version or row.ended_at is not None:
                 for each in told:
                     self._tell_ledger(each)
-                return None
+                return Overtaken(None if row is None else self._grant_from(row))
             if held:
                 raise LedgerConflict(seen.id, claim.redeems, doubts)
             patience.spend()
@@ -131,7 +129,8 @@ class SqlGrantStore:
         statement = self._save(seen, claim, tokens)
         settles = rotated(claim, http_status)
         patience = self._transactions.patience()
-        while self._transactions.write(statement, settles) is not Outcome.WRITTEN:
+        wakes = self._waiters_of(claim)
+        while self._transactions.write(statement, settles, wakes=wakes) is not Outcome.WRITTEN:
             row = self._read(claim.grant_id)
             if row is None or row.ended_at is not None:
                 self._tell_ledger(settles)
@@ -163,6 +162,7 @@ class SqlGrantStore:
         done = self._written(
             claim.grant_id,
             (statement, settles),
+            wakes=self._waiters_of(claim),
             eligible=lambda row: row.claim_id == claim.id,
             # Nobody else gives up this claim, but a save or an end may have cleared it.
             applied=lambda row: row.ended_at is None and row.token_version == claim.redeems,
@@ -181,8 +181,11 @@ class SqlGrantStore:
     ) -> bool:
         """End the row, or end it as far as the claim may."""
         statement = _end(grant_id, reason)
-        settles = () if claim is None else (refused(claim, http_status),)
+        settles: tuple[Update, ...] = ()
+        wakes = None
         if claim is not None:
+            settles = (refused(claim, http_status),)
+            wakes = self._waiters_of(claim)
             statement = statement.where(_row.claim_id == claim.id, _row.token_version == claim.redeems)
 
         def eligible(row: Row[Any]) -> bool:
@@ -190,7 +193,11 @@ class SqlGrantStore:
             return row.ended_at is None and held
 
         return self._written(
-            grant_id, (statement, *settles), eligible=eligible, applied=lambda row: row.end_reason == reason
+            grant_id,
+            (statement, *settles),
+            wakes=wakes,
+            eligible=eligible,
+            applied=lambda row: row.end_reason == reason,
         )
 
     def expire(self, grant_id: str, token_version: int) -> bool:
@@ -212,11 +219,28 @@ class SqlGrantStore:
             return None
         return self._transactions.read(select(grants, db_now().label("seen_at")).where(_row.id == grant_id))
 
+    def _grant_from(self, row: Row[Any]) -> Grant:
+        try:
+            return grant_from_row(row, self._sealer)
+        except DoesNotOpen as error:
+            raise GrantUnreadable(row.id, error.sealed_with, self._sealer.fingerprints) from None
+        except Malformed:
+            sealed_with = fingerprint_of(row.sealed)
+            raise GrantUnreadable(row.id, sealed_with, self._sealer.fingerprints, malformed=True) from None
+
+    def _waiters_of(self, claim: Claim) -> str | None:
+        """Return the grant whose waiters hear of the end of ``claim``.
+
+        Not where nobody waits: transactions that notify commit one after the other on PostgreSQL.
+        """
+        return claim.grant_id if claim.awaited and self._notifies else None
+
     def _written(
         self,
         grant_id: str,
         statements: tuple[Update, ...],
         *,
+        wakes: str | None = None,
         eligible: Callable[[Row[Any]], bool],
         applied: Callable[[Row[Any]], bool],
     ) -> bool:
@@ -226,7 +250,7 @@ class SqlGrantStore:
         """
         patience = self._transactions.patience()
         unanswered = False
-        while (outcome := self._transactions.write(*statements)) is not Outcome.WRITTEN:
+        while (outcome := self._transactions.write(*statements, wakes=wakes)) is not Outcome.WRITTEN:
             unanswered = unanswered or outcome is Outcome.UNKNOWN
             row = self._read(grant_id)
             if row is None or not eligible(row):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Insert, Select, Update, insert, null, select, update
+from sqlalchemy import Insert, Select, Update, insert, literal, null, select, update
 
 from ..rotation.ports import Release
 from ..rotation.tokens import Claim
@@ -19,15 +19,19 @@ _row = redemptions.c
 
 def opened(claim: Claim, *, slot: int, token_hash: str | None, holder: str) -> Insert:
     """Return the insert of the row of ``claim``, which takes the slot."""
-    return insert(redemptions).values(
-        claim_id=claim.id,
-        grant_id=claim.grant_id,
-        version=claim.version,
-        redeems=claim.redeems,
-        slot=slot,
-        token_hash=token_hash,
-        holder=holder,
-        claimed_at=db_now(),
+    values: dict[str, Any] = {
+        "claim_id": claim.id,
+        "grant_id": claim.grant_id,
+        "version": claim.version,
+        "redeems": claim.redeems,
+        "slot": slot,
+        "token_hash": token_hash,
+        "holder": holder,
+    }
+    facts = [literal(value, _row[name].type).label(name) for name, value in values.items()]
+    # From a select, which can have a condition: see `transactions`.
+    return insert(redemptions).from_select(
+        [*values, "claimed_at"], select(*facts, db_now().label("claimed_at"))
     )
 
 

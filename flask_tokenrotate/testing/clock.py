@@ -50,8 +50,12 @@ class ManualEvent:
         """Wake all who wait, now and later."""
         self._is_set = True
 
+    def clear(self) -> None:
+        """Let those who come now wait."""
+        self._is_set = False
+
     def wait(self, timeout: float) -> bool:
         """Return whether it is set; if it is not, ``timeout`` seconds have passed on the clock."""
         if not self._is_set:
-            self._clock.advance(timeout)
+            self._clock.sleep(timeout)
         return self._is_set

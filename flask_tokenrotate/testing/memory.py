@@ -9,11 +9,13 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..errors import LedgerConflict, RescueFailed
-from ..rotation.ports import AttemptMiss, Release, SaveOutcome
+from ..rotation.ports import AttemptMiss, Clock, Event, Overtaken, Release, SaveOutcome
 from ..rotation.protocol import MAX_POSTS
 from ..rotation.tokens import (
     Attempt,
@@ -101,20 +103,22 @@ class MemoryGrantStore:
         doubts: int,
         holder: str,
         seconds: float,
+        awaited: bool = False,
         unanswered: tuple[Claim, int | None] | None = None,
-    ) -> Claim | None:
+    ) -> Claim | Overtaken:
         """Take the claim by compare-and-set on the version, and its slot in the ledger."""
         with self._lock:
             if unanswered is not None:
                 self._tell_ledger(unanswered[0], verdict="unknown", http_status=unanswered[1])
             row = self.rows.get(seen.id)
             if row is None or row.version != seen.version or row.ended_at is not None:
-                return None
+                return Overtaken(None if row is None else replace(row, seen_at=self._clock.time()))
             claim = Claim(
                 id=f"claim-{next(self._numbers)}",
                 grant_id=seen.id,
                 version=seen.version + 1,
                 redeems=seen.token_version,
+                awaited=awaited,
             )
             if self._slot_is_refused(claim, doubts):
                 raise LedgerConflict(seen.id, claim.redeems, doubts)
@@ -219,6 +223,52 @@ class MemoryGrantStore:
 
 def _stands(row: Grant, claim: Claim) -> bool:
     return row.standing is not None and row.standing.claim.id == claim.id
+
+
+class MemoryWakeups:
+    """Wakes those who watch a grant when `wake` is called. ``is_told``: what they take for granted."""
+
+    def __init__(self, clock: Clock, *, is_told: bool = False) -> None:
+        self.is_told = is_told
+        self._clock = clock
+        self._watches: dict[str, list[MemoryWatch]] = {}
+
+    @contextmanager
+    def watch(self, grant_id: str) -> Iterator[MemoryWatch]:
+        """Watch the grant's claims."""
+        watch = MemoryWatch(self, self._clock.event())
+        watches = self._watches.setdefault(grant_id, [])
+        watches.append(watch)
+        try:
+            yield watch
+        finally:
+            watches.remove(watch)
+
+    def wake(self, grant_id: str) -> None:
+        """Wake those who watch the grant."""
+        for watch in list(self._watches.get(grant_id, ())):
+            watch.event.set()
+
+
+class MemoryWatch:
+    """One request's watch on a grant."""
+
+    def __init__(self, wakeups: MemoryWakeups, event: Event) -> None:
+        self.event = event
+        self._wakeups = wakeups
+
+    @property
+    def is_told(self) -> bool:
+        """What `MemoryWakeups` says."""
+        return self._wakeups.is_told
+
+    def clear(self) -> None:
+        """Forget what was heard so far."""
+        self.event.clear()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until woken, or for ``seconds``; return whether it was woken."""
+        return self.event.wait(seconds)
 
 
 class MemoryRescue:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flask_tokenrotate.providers.endpoint import OAuthEndpoint
-from flask_tokenrotate.rotation.ports import SaveOutcome
+from flask_tokenrotate.rotation.ports import Overtaken, SaveOutcome
 from flask_tokenrotate.rotation.tokens import Claim, Grant
 from flask_tokenrotate.rotation.verdict import Verdict
 from flask_tokenrotate.storage.grants import SqlGrantStore
@@ -64,7 +64,7 @@ class Halts:
         try_claim, save, redeem = SqlGrantStore.try_claim, SqlGrantStore.save, OAuthEndpoint.redeem
 
         @functools.wraps(try_claim)
-        def halting_claim(store: SqlGrantStore, seen: Grant, **rest: Any) -> Claim | None:
+        def halting_claim(store: SqlGrantStore, seen: Grant, **rest: Any) -> Claim | Overtaken:
             global _last_claimed
             _last_claimed = seen.id
             self.come_to("before_claim", seen.id)

@@ -85,13 +85,13 @@ def install(folder: Path) -> None:
     replace(Rescuer, "put_aside", DROP_UNSAVED, _do_nothing)
     replace(Redeemer, "_remember", DROP_UNSAVED, _do_nothing)
     replace(Transactions, "write", NEVER_READ_BACK, _give_up_when_unknown)
-    replace(Database, "forget_connections", SHARE_CONNECTIONS, _do_nothing)
+    replace(Database, "_forget_parent", SHARE_CONNECTIONS, _do_nothing)
 
 
 def _stopper(switch: Path) -> Callable[..., Any]:
     def stop_after_claim(try_claim: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         claim = try_claim(*args, **kwargs)
-        if claim is not None:
+        if isinstance(claim, Claim):
             with suppress(FileNotFoundError):
                 switch.unlink()  # succeeds in one process only
                 os.kill(os.getpid(), signal.SIGSTOP)

@@ -12,7 +12,7 @@ from flask_tokenrotate.rotation.rotator import Rotator
 from flask_tokenrotate.rotation.tokens import Grant, NewGrant, Secret, TokenAnswer, TokenSet
 from flask_tokenrotate.rotation.verdict import Rotated, Verdict
 from flask_tokenrotate.testing import ManualClock, MemoryGrantStore
-from flask_tokenrotate.testing.memory import MemoryRescue
+from flask_tokenrotate.testing.memory import MemoryRescue, MemoryWakeups
 
 LIFETIME = 3600.0
 
@@ -114,6 +114,7 @@ class World:
             clock or self.clock,
             self.heard,
             self.rescue,
+            MemoryWakeups(clock or self.clock),
             policy_for=lambda provider: self.policy,
             timing=self.timing,
             cache_entries=100,

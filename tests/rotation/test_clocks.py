@@ -12,13 +12,14 @@ import pytest
 
 from flask_tokenrotate.clock import SystemClock
 from flask_tokenrotate.errors import RotationTimeout
+from flask_tokenrotate.rotation.ports import Overtaken
 from flask_tokenrotate.rotation.protocol import Policy
 from flask_tokenrotate.rotation.redeemer import Timing
 from flask_tokenrotate.rotation.rotator import Rotator
 from flask_tokenrotate.rotation.tokens import Claim, NewGrant, Secret, TokenAnswer
 from flask_tokenrotate.rotation.verdict import Verdict
 from flask_tokenrotate.storage import Database, SqlGrantStore, sealer_from
-from flask_tokenrotate.testing.memory import MemoryRescue
+from flask_tokenrotate.testing.memory import MemoryRescue, MemoryWakeups
 
 from .processes import Heard, ScriptedEndpoint, World, access
 
@@ -56,7 +57,7 @@ class JumpingStore(SqlGrantStore):
 
     jump: Callable[[], object] = staticmethod(lambda: None)
 
-    def try_claim(self, *args: Any, **kwargs: Any) -> Claim | None:
+    def try_claim(self, *args: Any, **kwargs: Any) -> Claim | Overtaken:
         claim = super().try_claim(*args, **kwargs)
         self.jump()
         return claim
@@ -85,6 +86,7 @@ def host(store: JumpingStore, endpoint: ScriptedEndpoint, clock: SystemClock | N
         clock or SystemClock(),
         Heard(),
         MemoryRescue(),
+        MemoryWakeups(clock or SystemClock()),
         policy_for=lambda provider: Policy(),
         timing=Timing(wait=0.5),
         cache_entries=10,

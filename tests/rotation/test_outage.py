@@ -17,7 +17,7 @@ from flask_tokenrotate.rotation.rotator import Rotator
 from flask_tokenrotate.rotation.tokens import NewGrant, Secret, TokenAnswer, TokenSet
 from flask_tokenrotate.rotation.verdict import Verdict
 from flask_tokenrotate.testing import FakeProvider, ManualClock, MemoryGrantStore
-from flask_tokenrotate.testing.memory import MemoryRescue
+from flask_tokenrotate.testing.memory import MemoryRescue, MemoryWakeups
 
 from .processes import Heard
 
@@ -58,6 +58,7 @@ class Deployment:
             clock,
             Heard(),
             MemoryRescue(),
+            MemoryWakeups(clock),
             policy_for=lambda name: Policy(min_ttl=5.0, ahead=10.0),
             timing=Timing(),
             cache_entries=1000,

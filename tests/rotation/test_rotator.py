@@ -21,7 +21,6 @@ from flask_tokenrotate.errors import (
     SignInRequired,
     StoreUnavailable,
 )
-from flask_tokenrotate.rotation import rotator as rotator_module
 from flask_tokenrotate.rotation.ports import EVENTS
 from flask_tokenrotate.rotation.redeemer import Redeemer
 from flask_tokenrotate.rotation.rescue import Rescuer
@@ -850,7 +849,7 @@ class TestFork:
         rotator._flights.join(grant_id)
         with pytest.raises(RotationTimeout):
             rotator.fresh(grant_id)
-        rotator_module._after_fork()
+        rotator._forget_parent()
         assert access(rotator.fresh(grant_id)) == "access-0"
 
     @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")

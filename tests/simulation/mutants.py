@@ -18,7 +18,7 @@ from flask_tokenrotate.rotation.breaker import Breaker
 from flask_tokenrotate.rotation.cache import GrantCache
 from flask_tokenrotate.rotation.flights import Flights
 from flask_tokenrotate.rotation.memo import RequestMemo
-from flask_tokenrotate.rotation.ports import SaveOutcome
+from flask_tokenrotate.rotation.ports import Overtaken, SaveOutcome
 from flask_tokenrotate.rotation.redeemer import Redeemer
 from flask_tokenrotate.rotation.rescue import Rescuer
 from flask_tokenrotate.rotation.tokens import Claim
@@ -83,7 +83,7 @@ def losers_post() -> Iterator[None]:
     def make(original: Any) -> Any:
         def try_claim(self: Any, seen: Any, **rest: Any) -> Claim:
             won = original(self, seen, **rest)
-            return won or _pretended(self.rows[seen.id], seen.token_version)
+            return won if isinstance(won, Claim) else _pretended(self.rows[seen.id], seen.token_version)
 
         return try_claim
 
@@ -229,9 +229,9 @@ def loser_signs_out() -> Iterator[None]:
     """Who loses the claim sends its user to sign in."""
 
     def make(original: Any) -> Any:
-        def redeem(self: Any, seen: Any, *rest: Any) -> Any:
-            found = original(self, seen, *rest)
-            if found is None:
+        def redeem(self: Any, seen: Any, *rest: Any, **how: Any) -> Any:
+            found = original(self, seen, *rest, **how)
+            if isinstance(found, Overtaken):
                 raise SignInRequired(seen.grant.provider, "lost_race")
             return found
 
@@ -371,7 +371,7 @@ def replaced_grant_lives_on() -> Iterator[None]:
         yield
 
 
-@breaks("9: a redemption in flight never lands in the grant of a new sign-in", "I4")
+@breaks("9: a redemption in flight never lands in the grant of a new sign-in", "I2", "I4")
 def save_lands_in_the_users_newest_grant() -> Iterator[None]:
     """What a redemption brings goes to its user's living grant, whichever sign-in made that."""
 

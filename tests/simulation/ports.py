@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from flask_tokenrotate.errors import StoreUnavailable
-from flask_tokenrotate.rotation.ports import Release, SaveOutcome
+from flask_tokenrotate.rotation.ports import Overtaken, Release, SaveOutcome
 from flask_tokenrotate.rotation.tokens import Claim, EndReason, Grant, NewGrant, Secret, TokenSet, Unsaved
 from flask_tokenrotate.rotation.verdict import NotSent, Rotated, Unknown, Verdict
-from flask_tokenrotate.testing.memory import MemoryGrantStore, MemoryRescue
+from flask_tokenrotate.testing.memory import MemoryGrantStore, MemoryRescue, MemoryWakeups
 
 from .provider import Message, Provider, family_of
 from .referee import Referee
@@ -43,6 +43,7 @@ class StoppingStore:
         self._referee = referee
         self.away_until = 0.0
         self.comes_and_goes = False
+        self.settled: Callable[[Claim], None] = lambda claim: None
 
     def add(self, new: NewGrant, *, replaces: str | None = None) -> Grant:
         """Insert the grant of a new sign-in."""
@@ -71,16 +72,23 @@ class StoppingStore:
         doubts: int,
         holder: str,
         seconds: float,
+        awaited: bool = False,
         unanswered: tuple[Claim, int | None] | None = None,
-    ) -> Claim | None:
+    ) -> Claim | Overtaken:
         """Take the claim."""
 
-        def claim() -> Claim | None:
+        def claim() -> Claim | Overtaken:
             before = self._rows.rows[seen.id]
             won = self._rows.try_claim(
-                seen, doubts=doubts, holder=holder, seconds=seconds, unanswered=unanswered
+                seen,
+                doubts=doubts,
+                holder=holder,
+                seconds=seconds,
+                awaited=awaited,
+                unanswered=unanswered,
             )
-            if won is not None:
+            if isinstance(won, Claim):
+                self._referee.events["rotation ahead"] += not awaited
                 self._referee.claimed(won, before, seconds)
             return won
 
@@ -93,7 +101,9 @@ class StoppingStore:
 
         def save() -> SaveOutcome:
             self._referee.saves(claim)
-            return self._rows.save(seen, claim, tokens, http_status=http_status)
+            saved = self._rows.save(seen, claim, tokens, http_status=http_status)
+            self.settled(claim)
+            return saved
 
         try:
             return self._call(f"save {tokens.access_token.reveal()} with claim {claim.version}", save)
@@ -103,8 +113,14 @@ class StoppingStore:
 
     def release(self, claim: Claim, how: Release) -> bool:
         """Give the claim up."""
+
+        def release() -> bool:
+            done = self._rows.release(claim, how)
+            self.settled(claim)
+            return done
+
         what = f"release claim {claim.version} ({how.failure}{', in doubt' if how.in_doubt else ''})"
-        return self._call(what, lambda: self._rows.release(claim, how))
+        return self._call(what, release)
 
     def end(self, grant_id: str, reason: EndReason, **refusal: Any) -> bool:
         """End the grant."""
@@ -164,6 +180,8 @@ def _brief(result: object) -> str:
     if isinstance(result, Grant):
         end = result.end_reason or ("claimed" if result.standing else "free")
         return f"version {result.version}, token version {result.token_version}, {end}"
+    if isinstance(result, Overtaken):
+        return f"overtaken: {_brief(result.row)}"
     if isinstance(result, Claim):
         return f"claim {result.version}"
     return str(result)
@@ -255,11 +273,31 @@ class SimulatedEvent:
         if not self._scheduler.closed:
             self.done = True
 
+    def clear(self) -> None:
+        """Let those who come now wait."""
+        self.done = False
+
     def wait(self, timeout: float) -> bool:
         """Let the others run until it is set or ``timeout`` seconds have passed."""
         if not self.done:
             self._scheduler.stop(until=self._scheduler.now + timeout, awaits=self)
         return self.done
+
+
+class CountedWakeups(MemoryWakeups):
+    """One process's wake-ups; it takes for granted that each arrives, also where none does.
+
+    That is the worst case: a connection that broke and does not know.
+    """
+
+    def __init__(self, clock: ProcessClock, referee: Referee) -> None:
+        super().__init__(clock, is_told=True)
+        self._referee = referee
+
+    def wake(self, grant_id: str) -> None:
+        """Wake those who watch the grant, and count it if there are any."""
+        self._referee.events["wake-up"] += bool(self._watches.get(grant_id))
+        super().wake(grant_id)
 
 
 class SilentObserver:

@@ -47,6 +47,8 @@ EVENTS = (
     "new sign-in",
     "clock jump",
     "replay",
+    "rotation ahead",
+    "wake-up",
 )
 """What a search has to have come across to be worth anything, counted over all of its schedules."""
 

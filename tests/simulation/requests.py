@@ -94,10 +94,10 @@ class Request:
                 scheduler.note(f"{action} {grant_id}: {error!r}")
                 self._referee.failed(grant_id, error, calm=self._calm)
                 break
-        for grant_id in self._memo.rotations_ahead():
+        for due in self._memo.rotations_ahead():
             with self._settled():
-                scheduler.note(f"rotates {grant_id} ahead")
-                self._rotator.rotate_ahead(grant_id)
+                scheduler.note(f"rotates {due.grant.id} ahead")
+                self._rotator.rotate_ahead(due.grant.id, min_ttl=due.min_ttl)
 
     @contextmanager
     def _settled(self) -> Iterator[None]:

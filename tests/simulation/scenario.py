@@ -7,10 +7,18 @@ from dataclasses import replace
 
 from flask_tokenrotate.rotation.protocol import Policy
 from flask_tokenrotate.rotation.redeemer import Timing
-from flask_tokenrotate.rotation.tokens import Grant, NewGrant
+from flask_tokenrotate.rotation.tokens import Claim, Grant, NewGrant
 from flask_tokenrotate.testing.memory import MemoryGrantStore
 
-from .ports import DatabaseTime, ProcessClock, SilentObserver, StoppingEndpoint, StoppingStore, WatchedRescue
+from .ports import (
+    CountedWakeups,
+    DatabaseTime,
+    ProcessClock,
+    SilentObserver,
+    StoppingEndpoint,
+    StoppingStore,
+    WatchedRescue,
+)
 from .provider import Behaviour, Message, Provider, family_of
 from .referee import Referee
 from .requests import Request, WatchedRotator
@@ -47,6 +55,9 @@ class Scenario:
         self.referee = Referee(scheduler, self.provider, self.rows, self.policy)
         self.referee.is_rescued = self.rescue.holds_before
         self.store = StoppingStore(self.rows, scheduler, self.referee)
+        self.store.settled = self._tell_waiters
+        self._heard_of = (1, 0, 3)[tape.pick(3)]
+        self._wakeups: list[CountedWakeups] = []
         self.session: dict[str, str] = {}
         for number in range((1, 1, 1, 2)[tape.pick(4)]):
             self._sign_in(f"user{number}")
@@ -79,12 +90,15 @@ class Scenario:
 
     def _process(self, number: int, cache_seconds: float) -> Process:
         process = Process(f"process {number}", offset=1000.0 * number + 7.0)
+        clock = ProcessClock(process, self.scheduler)
+        self._wakeups.append(CountedWakeups(clock, self.referee))
         process.rotator = rotator = WatchedRotator(
             self.store,
             StoppingEndpoint(self.provider, process, self.scheduler, self.referee),
-            ProcessClock(process, self.scheduler),
+            clock,
             SilentObserver(),
             self.rescue,
+            self._wakeups[-1],
             policy_for=lambda provider: self.policy,
             timing=TIMING,
             cache_entries=100,
@@ -94,6 +108,14 @@ class Scenario:
         )
         rotator.referee, rotator.process, rotator.scheduler = self.referee, process, self.scheduler
         return process
+
+    def _tell_waiters(self, claim: Claim) -> None:
+        """Wake the waiters of every process, of none, or of one in three, as this schedule has it."""
+        if not claim.awaited:
+            return
+        for wakeups in self._wakeups:
+            if self._heard_of == 1 or (self._heard_of and self.tape.pick(self._heard_of) == 0):
+                wakeups.wake(claim.grant_id)
 
     def _choose_faults(self) -> None:
         tape = self.tape

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Double, create_engine, literal, select
 
 from flask_tokenrotate.rotation.ports import AttemptStore, GrantStore
-from flask_tokenrotate.rotation.tokens import Grant, NewGrant, Secret, TokenAnswer, TokenSet
+from flask_tokenrotate.rotation.tokens import Claim, Grant, NewGrant, Secret, TokenAnswer, TokenSet
 from flask_tokenrotate.storage import Database, SqlAttemptStore, SqlGrantStore, create_tables, sealer_from
 from flask_tokenrotate.storage.schema import redemptions
 from flask_tokenrotate.testing.clock import ManualClock
@@ -127,7 +127,8 @@ def token_set(number: int, *, expires_at: float = 1_700_003_600.0) -> TokenSet:
 
 def claimed(store: GrantStore, grant: Grant, *, seconds: float = 10.0, doubts: int = 0) -> Any:
     """Take the claim on ``grant`` as it was seen; None when that failed."""
-    return store.try_claim(grant, doubts=doubts, holder="host:1:2", seconds=seconds)
+    claim = store.try_claim(grant, doubts=doubts, holder="host:1:2", seconds=seconds)
+    return claim if isinstance(claim, Claim) else None
 
 
 def loaded(store: GrantStore, grant_id: str) -> Grant:

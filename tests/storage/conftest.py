@@ -13,6 +13,7 @@ from flask_tokenrotate.testing.memory import MemoryAttemptStore, MemoryGrantStor
 from ..conftest import available
 from ..engines import ENGINES, Servers
 from ..engines.galera import Galera
+from ..engines.pgbouncer import OPTIONS, PgBouncer
 from .backends import VARIANTS, Stores, Variant, clock_in_statements, sql_stores
 
 LONG = [pytest.mark.long, pytest.mark.engine]
@@ -21,6 +22,7 @@ BACKENDS = [
     *ENGINES,
     *(pytest.param(variant, id=str(variant), marks=LONG) for variant in VARIANTS),
     pytest.param("galera", id="galera", marks=LONG),
+    pytest.param("pgbouncer", id="pgbouncer", marks=LONG),
 ]
 
 
@@ -32,10 +34,22 @@ def galera() -> Iterator[Galera]:
     cluster.stop()
 
 
+@pytest.fixture(scope="session")
+def pgbouncer(servers: Servers) -> Iterator[str]:
+    """The URI of a new database behind a PgBouncer in transaction mode."""
+    uri = available(lambda: servers.new_database("postgresql"))
+    bouncer = available(lambda: PgBouncer(uri))
+    yield bouncer.uri
+    bouncer.close()
+
+
 def _open(request: pytest.FixtureRequest, servers: Servers, backend: str | Variant) -> Database:
     if backend == "galera":
         uri = request.getfixturevalue("galera").new_database()
         backend = Variant(engine="mariadb", options={})
+    elif backend == "pgbouncer":
+        uri = request.getfixturevalue("pgbouncer")
+        backend = Variant(engine="postgresql", options=OPTIONS)
     else:
         backend = Variant(engine=backend, options={}) if isinstance(backend, str) else backend
         engine = backend.engine

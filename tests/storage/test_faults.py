@@ -64,6 +64,11 @@ class Cut:
         """Cut at ``statement`` itself where it commits by itself, at its COMMIT else."""
         self.proxy.arm(statement if self.level == "AUTOCOMMIT" else "COMMIT", self.moment)
 
+    def arm_several(self) -> None:
+        """Cut where a write and what follows it commit: at their COMMIT, or at PostgreSQL's one statement."""
+        in_one = self.level == "AUTOCOMMIT" and self.database.engine().dialect.name == "postgresql"
+        self.proxy.arm("WITH written" if in_one else "COMMIT", self.moment)
+
     def close(self) -> None:
         """Check that the cut happened and that no connection was left."""
         assert self.proxy.cuts == self.cuts_before + 1
@@ -89,7 +94,7 @@ def cut(request: pytest.FixtureRequest, served: CuttingProxy, moment: Moment) ->
 def test_a_claim_cut_at_commit_is_won(cut: Cut) -> None:
     """The claim's own id in the row decides: it was taken, once, and its holder knows."""
     grant = cut.store.add(new_grant())
-    cut.proxy.arm("COMMIT", cut.moment)
+    cut.arm_several()
     claim = claimed(cut.store, grant)
     row = loaded(cut.rows, grant.id)
     assert row.standing is not None
@@ -101,7 +106,7 @@ def test_a_claim_cut_at_commit_is_lost_to_a_faster_worker(cut: Cut) -> None:
     """A row that moved on without this claim's id: lost, whatever became of the COMMIT."""
     grant = cut.store.add(new_grant())
     faster = claimed(cut.rows, grant)
-    cut.proxy.arm("COMMIT", cut.moment)
+    cut.arm_several()
     assert claimed(cut.store, grant) is None
     standing = loaded(cut.rows, grant.id).standing
     assert standing is not None
@@ -112,7 +117,7 @@ def test_a_save_cut_at_commit_is_saved_once(cut: Cut) -> None:
     """The token version in the row decides; the token set is not dropped and not written twice."""
     grant = cut.store.add(new_grant())
     claim = claimed(cut.store, grant)
-    cut.proxy.arm("COMMIT", cut.moment)
+    cut.arm_several()
     assert cut.store.save(grant, claim, token_set(1)) is SaveOutcome.SAVED
     row = loaded(cut.rows, grant.id)
     assert (row.tokens, row.version, row.token_version) == (token_set(1), 2, 1)
@@ -131,7 +136,7 @@ def test_a_release_cut_at_commit_is_released_once(cut: Cut) -> None:
     """The doubt is counted once, however often the statement had to be sent."""
     grant = cut.store.add(new_grant())
     claim = claimed(cut.store, grant)
-    cut.proxy.arm("COMMIT", cut.moment)
+    cut.arm_several()
     assert cut.store.release(claim, Release(in_doubt=True))
     row = loaded(cut.rows, grant.id)
     assert (row.standing, row.doubts, row.version) == (None, 1, 2)
@@ -152,7 +157,7 @@ def test_a_replacement_cut_at_commit_is_one_transaction(cut: Cut) -> None:
     """The new grant and the end of the old one come together, also on connections that autocommit."""
     user = secrets.token_hex(8)
     old = cut.store.add(new_grant(user_id=user))
-    cut.proxy.arm("COMMIT", cut.moment)
+    cut.arm_several()
     grant = cut.store.add(new_grant(user_id=user), replaces=old.id)
     ended = loaded(cut.rows, old.id)
     assert (ended.end_reason, ended.version) == ("replaced", 1)
@@ -224,11 +229,11 @@ def test_a_write_goes_by_the_row(
     really = store._transactions.write
     said = [outcome]
 
-    def write(*statements: Any) -> Outcome:
+    def write(*statements: Any, **how: Any) -> Outcome:
         if not said:
-            return really(*statements)
+            return really(*statements, **how)
         if applied:
-            assert really(*statements) is Outcome.WRITTEN
+            assert really(*statements, **how) is Outcome.WRITTEN
         return said.pop()
 
     monkeypatch.setattr(store._transactions, "write", write)
@@ -246,7 +251,7 @@ def test_a_write_that_never_gets_through_ends_in_an_error(
     claim = claimed(store, grant)
     before = loaded(store, grant.id)
     monkeypatch.setattr(transactions, "PATIENCE_SECONDS", 0.02)
-    monkeypatch.setattr(store._transactions, "write", lambda *statements: Outcome.LOST)
+    monkeypatch.setattr(store._transactions, "write", lambda *statements, **how: Outcome.LOST)
     with pytest.raises(StoreUnavailable, match="lock"):
         WRITES[name](store, grant, claim)
     after = loaded(store, grant.id)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import inspect, select, update
 
-from flask_tokenrotate.rotation.ports import GrantStore, Release, SaveOutcome
+from flask_tokenrotate.rotation.ports import GrantStore, Overtaken, Release, SaveOutcome
 from flask_tokenrotate.rotation.tokens import Attempt, Secret
 from flask_tokenrotate.storage import Database, create_tables
 from flask_tokenrotate.storage.schema import grants, metadata
@@ -91,7 +91,7 @@ class Unguarded(MemoryGrantStore):
     def try_claim(self, seen: Any, **how: Any) -> Any:
         """Take the claim on what the row was when it was looked at."""
         if self.rows[seen.id].version != seen.version:
-            return None
+            return Overtaken(self.rows[seen.id])
         self._everybody_has_looked.wait(30)
         self.ledger.clear()
         return super().try_claim(self.rows[seen.id], **how)

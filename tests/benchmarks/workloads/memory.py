@@ -41,6 +41,7 @@ def main() -> None:
     from flask_tokenrotate.rotation.redeemer import Timing
     from flask_tokenrotate.rotation.rotator import Rotator
     from flask_tokenrotate.rotation.tokens import Grant, Secret, TokenSet
+    from flask_tokenrotate.testing.memory import MemoryWakeups
 
     class MadeUpGrants:
         """A store in which every grant exists, with a token that is fresh."""
@@ -70,12 +71,14 @@ def main() -> None:
     )
     anything: Any = NothingToRescue()
     store: Any = MadeUpGrants()
+    clock = SystemClock()
     rotator = Rotator(
         store,
         anything,
-        SystemClock(),
+        clock,
         anything,
         anything,
+        MemoryWakeups(clock),
         policy_for=lambda provider: Policy(min_ttl=30.0, ahead=300.0),
         timing=timing,
         cache_entries=settings.cache_entries,

@@ -1,0 +1,182 @@
+"""Wakes waiting requests by PostgreSQL's LISTEN and NOTIFY; implements `rotation.ports.Wakeups`.
+
+One thread of a process listens, on a connection of its own beside the pool's, from the first request that
+waits until none has waited for `LINGER_SECONDS`. Whether notifications arrive is tried out first, with one
+that goes through the pool: behind a pooler that hands out another server connection for each transaction
+(PgBouncer) none would, and requests go on looking at the row as on any other engine.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import selectors
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from sqlalchemy import func, select
+
+from ..forks import call_in_forked_child
+from ..rotation.ports import Clock, Event
+from .engine import Database
+
+logger = logging.getLogger("flask_tokenrotate")
+
+CHANNEL = "tokenrotate"
+
+LINGER_SECONDS = 60.0
+TRIAL_SECONDS = 2.0
+"""How long the notification that the listener sends to itself may take."""
+
+PAUSE_SECONDS = 60.0
+"""Before another attempt where notifications do not arrive or the connection broke."""
+
+_SLICE_SECONDS = 1.0
+"""How long the thread waits at a time before it looks whether it is still wanted."""
+
+_left_to_the_parent: list[object] = []
+
+
+class Listener:
+    """Hears of settled claims, for the requests of this process that wait. Thread-safe."""
+
+    def __init__(self, database: Database, clock: Clock, *, enabled: bool = True) -> None:
+        self._database = database
+        self._clock = clock
+        self._enabled = enabled
+        self._lock = threading.Lock()
+        self._watches: dict[str, set[_Watch]] = {}
+        self._thread: threading.Thread | None = None
+        self._connection: Any = None
+        self._hearing = 0
+        """Counts up when notifications begin to arrive and when they stop: odd while they do."""
+        self._wanted_until = self._not_before = clock.monotonic()
+        call_in_forked_child(self._forget_parent)
+
+    @contextmanager
+    def watch(self, grant_id: str) -> Iterator[_Watch]:
+        """Watch the grant's claims; neither a thread nor a connection before the first wait."""
+        watch = _Watch(self, self._clock.event(), self._hearing)
+        with self._lock:
+            self._watches.setdefault(grant_id, set()).add(watch)
+        try:
+            yield watch
+        finally:
+            with self._lock:
+                watches = self._watches.get(grant_id, set())
+                watches.discard(watch)
+                if not watches:
+                    self._watches.pop(grant_id, None)
+
+    def close(self) -> None:
+        """Stop listening and wait until the connection is closed; a later wait starts anew."""
+        thread, self._wanted_until = self._thread, self._clock.monotonic()
+        if thread is not None:
+            thread.join()
+
+    def is_heard_since(self, hearing: int) -> bool:
+        """Return whether every notification since the listener counted ``hearing`` has arrived."""
+        return hearing == self._hearing and hearing % 2 == 1
+
+    def want(self, seconds: float) -> None:
+        """Listen now and for a while after the next ``seconds``, in which a request waits."""
+        now = self._clock.monotonic()
+        with self._lock:
+            self._wanted_until = max(self._wanted_until, now + seconds + LINGER_SECONDS)
+            if self._thread is None and self._enabled and now >= self._not_before and self._can_listen():
+                self._thread = threading.Thread(target=self._run, name="tokenrotate-listener", daemon=True)
+                self._thread.start()
+
+    def _can_listen(self) -> bool:
+        dialect = self._database.engine().dialect
+        return (dialect.name, dialect.driver) == ("postgresql", "psycopg")
+
+    def _run(self) -> None:
+        try:
+            with closing(self._connect()) as connection:
+                self._listen(connection)
+        except Exception as error:
+            # Whatever it is: a request can always look at the row.
+            self._not_before = self._clock.monotonic() + PAUSE_SECONDS
+            logger.warning(
+                "no notifications from the grant database (%s), next attempt in %.0f s: requests that wait "
+                "look at the row now and then. TOKENROTATE_LISTEN = False spares the attempts.",
+                type(error).__name__,
+                PAUSE_SECONDS,
+            )
+        finally:
+            self._connection = None
+            with self._lock:
+                self._thread = None
+                self._hearing += self._hearing % 2
+                self._wake_all()
+
+    def _connect(self) -> Any:
+        """Return a psycopg connection that no longer belongs to the pool and commits each statement."""
+        pooled = self._database.engine().raw_connection()
+        connection: Any = pooled.driver_connection
+        pooled.detach()
+        connection.autocommit = True
+        self._connection = connection
+        return connection
+
+    def _listen(self, connection: Any) -> None:
+        connection.execute(f"LISTEN {CHANNEL}")
+        trial = secrets.token_hex(16)
+        give_up_at = self._clock.monotonic() + TRIAL_SECONDS
+        with self._database.engine().connect() as other:
+            other.execute(select(func.pg_notify(CHANNEL, trial)))
+            other.commit()
+        with selectors.DefaultSelector() as selector:
+            selector.register(connection, selectors.EVENT_READ)
+            while (now := self._clock.monotonic()) < self._wanted_until:
+                if not self._hearing % 2 and now > give_up_at:
+                    raise TimeoutError
+                selector.select(_SLICE_SECONDS)
+                for note in connection.notifies(timeout=0):
+                    if note.payload == trial:
+                        self._hearing += 1
+                    self._wake(note.payload)
+
+    def _wake(self, grant_id: str) -> None:
+        with self._lock:
+            for watch in self._watches.get(grant_id, ()):
+                watch.event.set()
+
+    def _wake_all(self) -> None:
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.event.set()
+
+    def _forget_parent(self) -> None:
+        # Kept from the garbage collector, which would close the parent's connection from here.
+        _left_to_the_parent.append(self._connection)
+        self._lock = threading.Lock()
+        self._watches = {}
+        self._thread = self._connection = None
+        self._hearing += self._hearing % 2
+
+
+class _Watch:
+    """One request's watch on a grant; the contract is `rotation.ports.Watch`."""
+
+    def __init__(self, listener: Listener, event: Event, hearing: int) -> None:
+        self.event = event
+        self._listener = listener
+        self._hearing = hearing
+
+    @property
+    def is_told(self) -> bool:
+        """Whether no notification since the watch began can have been missed."""
+        return self._listener.is_heard_since(self._hearing)
+
+    def clear(self) -> None:
+        """Forget what was heard so far: the row is looked at now."""
+        self.event.clear()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until told, or for ``seconds``; return whether it was told."""
+        self._listener.want(seconds)
+        return self.event.wait(seconds)

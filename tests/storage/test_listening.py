@@ -1,0 +1,285 @@
+"""Waiting requests are woken by PostgreSQL where that works, and look at the row where it does not."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from flask_tokenrotate.clock import SystemClock
+from flask_tokenrotate.rotation.ports import Overtaken, Release
+from flask_tokenrotate.rotation.tokens import Claim
+from flask_tokenrotate.storage import Database, SqlGrantStore, create_tables, listening
+from flask_tokenrotate.storage.listening import Listener
+
+from ..conftest import available
+from ..engines import Servers
+from ..engines.pgbouncer import OPTIONS, PgBouncer
+from .backends import SEALER, new_grant, token_set
+
+pytestmark = pytest.mark.engine
+
+LONG = 20.0
+"""Seconds that nothing here takes unless it fails."""
+
+LISTENERS = "FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN tokenrotate'"
+
+
+class Process:
+    """What a process of a deployment has: a database, a store on it and a listener."""
+
+    def __init__(self, uri: str, *, enabled: bool = True, **options: Any) -> None:
+        self.database = Database.from_uri(uri, options)
+        self.store = SqlGrantStore(self.database, SEALER, notifies=enabled)
+        self.listener = Listener(self.database, SystemClock(), enabled=enabled)
+
+    def close(self) -> None:
+        """Leave no connection behind."""
+        self.listener.close()
+        self.database.engine().dispose()
+
+    def begin_to_hear(self) -> None:
+        """Wait as requests do until the listener hears."""
+        give_up_at = time.monotonic() + LONG
+        while time.monotonic() < give_up_at:
+            with self.listener.watch("nobody") as watch:
+                watch.wait(0.01)
+            with self.listener.watch("nobody") as watch:
+                if watch.is_told:
+                    return
+        raise AssertionError("the listener does not hear")
+
+    def claim(self, *, awaited: bool = True) -> Claim:
+        """Sign in and take the claim."""
+        grant = self.store.add(new_grant())
+        claim = self.store.try_claim(grant, doubts=0, holder="h", seconds=10.0, awaited=awaited)
+        assert not isinstance(claim, Overtaken)
+        return claim
+
+    def save(self, claim: Claim) -> object:
+        """Save a new token set for the claim."""
+        grant = self.store.load(claim.grant_id)
+        assert grant is not None
+        return self.store.save(grant, claim, token_set(1))
+
+
+SETTLING: dict[str, Callable[[Process, Claim], object]] = {
+    "save": Process.save,
+    "release": lambda process, claim: process.store.release(claim, Release(retry_after=1.0, failure="busy")),
+    "end": lambda process, claim: process.store.end(claim.grant_id, "refused", claim=claim),
+}
+
+
+@pytest.fixture(scope="module")
+def uri(servers: Servers) -> str:
+    uri = available(lambda: servers.new_database("postgresql"))
+    with running(uri) as process:
+        create_tables(process.database.engine())
+    return uri
+
+
+@pytest.fixture(autouse=True)
+def looks_often_whether_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test here closes its listeners."""
+    monkeypatch.setattr(listening, "_SLICE_SECONDS", 0.02)
+
+
+@contextmanager
+def running(uri: str, **how: Any) -> Iterator[Process]:
+    process = Process(uri, **how)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+@pytest.fixture
+def process(uri: str) -> Iterator[Process]:
+    """The process whose requests wait."""
+    with running(uri) as process:
+        yield process
+
+
+@pytest.fixture
+def other(uri: str) -> Iterator[Process]:
+    """The process that redeems."""
+    with running(uri) as process:
+        yield process
+
+
+def count_of(process: Process, what: str) -> int:
+    """Execute a query of one number, on the pool."""
+    with process.database.engine().connect() as connection:
+        return int(connection.execute(text(what)).scalar_one())
+
+
+@pytest.mark.parametrize("settle", SETTLING.values(), ids=SETTLING)
+def test_who_waits_hears_that_a_claim_is_settled(
+    process: Process, other: Process, settle: Callable[[Process, Claim], object]
+) -> None:
+    """Whatever became of it: the next token, a failure that all share, or a sign-in."""
+    process.begin_to_hear()
+    claim = other.claim()
+    with process.listener.watch(claim.grant_id) as watch:
+        assert settle(other, claim)
+        assert watch.wait(LONG)
+
+
+def test_a_claim_that_nobody_waits_for_is_settled_in_silence(process: Process, other: Process) -> None:
+    """Commits that notify wait for each other on PostgreSQL: rotations ahead, nearly all, must not."""
+    process.begin_to_hear()
+    ahead, awaited = other.claim(awaited=False), other.claim()
+    with process.listener.watch(ahead.grant_id) as nothing, process.listener.watch(awaited.grant_id) as watch:
+        other.save(ahead)
+        other.save(awaited)
+        assert watch.wait(LONG)
+        assert not nothing.wait(0.0)
+
+
+def test_only_a_watch_that_began_while_the_listener_heard_can_rely_on_it(process: Process) -> None:
+    """What was told before the connection listened is lost, and so are its waiters' hopes."""
+    with process.listener.watch("early") as early:
+        assert not early.is_told
+        process.begin_to_hear()
+        assert not early.is_told
+        with process.listener.watch("late") as late:
+            assert late.is_told
+
+
+def test_no_thread_before_somebody_waits(process: Process) -> None:
+    """A process whose requests never wait has no connection more than its pool's."""
+    with process.listener.watch("g"):
+        assert process.listener._thread is None
+    process.begin_to_hear()
+    assert count_of(process, f"SELECT count(*) {LISTENERS}") == 1
+    process.listener.close()
+    assert count_of(process, f"SELECT count(*) {LISTENERS}") == 0
+
+
+def test_the_listener_goes_when_nobody_has_waited_for_a_while(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection does not stay for the life of the process."""
+    monkeypatch.setattr(listening, "LINGER_SECONDS", 0.2)
+    process.begin_to_hear()
+    thread = process.listener._thread
+    assert thread is not None
+    thread.join(LONG)
+    assert not thread.is_alive()
+    assert count_of(process, f"SELECT count(*) {LISTENERS}") == 0
+
+
+def test_a_broken_connection_wakes_who_relied_on_it(
+    process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They look at the row, and by themselves from then on; the log says so once."""
+    process.begin_to_hear()
+    with process.listener.watch("g") as watch:
+        assert watch.is_told
+        count_of(process, f"SELECT count(pg_terminate_backend(pid)) {LISTENERS}")
+        assert watch.wait(LONG)
+        assert not watch.is_told
+        watch.clear()
+        assert not watch.wait(0.01)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "TOKENROTATE_LISTEN" in caplog.text
+    assert process.listener._thread is None
+
+
+def test_switched_off_it_neither_listens_nor_tells(uri: str, process: Process) -> None:
+    """For deployments in which each connection counts."""
+    with running(uri, enabled=False) as silent:
+        with silent.listener.watch("g") as watch:
+            assert not watch.wait(0.01)
+        assert silent.listener._thread is None
+        process.begin_to_hear()
+        claim, awaited = silent.claim(), process.claim()
+        with (
+            process.listener.watch(claim.grant_id) as nothing,
+            process.listener.watch(awaited.grant_id) as watch,
+        ):
+            silent.save(claim)
+            process.save(awaited)
+            assert watch.wait(LONG)
+            assert not nothing.wait(0.0)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "mariadb"])
+def test_other_engines_have_nothing_to_listen_to(servers: Servers, engine: str) -> None:
+    """There a wait is a wait."""
+    with running(available(lambda: servers.new_database(engine))) as process:
+        create_tables(process.database.engine())
+        with process.listener.watch("g") as watch:
+            assert not watch.wait(0.01)
+            assert not watch.is_told
+        assert process.listener._thread is None
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_listens_by_itself(process: Process, other: Process) -> None:
+    """It has no thread and must not share the parent's connection; the parent's goes on."""
+    process.begin_to_hear()
+    child = os.fork()
+    if child == 0:
+        code = 2
+        try:
+            assert process.listener._thread is None
+            process.begin_to_hear()
+            assert count_of(process, f"SELECT count(*) {LISTENERS}") == 2
+            process.close()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    claim = other.claim()
+    with process.listener.watch(claim.grant_id) as watch:
+        assert watch.is_told
+        other.save(claim)
+        assert watch.wait(LONG)
+
+
+def test_many_who_wait_share_one_listener(process: Process, other: Process) -> None:
+    """Sixteen threads, eight grants: one connection, and each hears of its own grant."""
+    process.begin_to_hear()
+    claims = [other.claim() for _ in range(8)]
+    heard: list[bool] = []
+    ready = threading.Barrier(len(claims) * 2 + 1)
+
+    def wait(claim: Claim) -> None:
+        with process.listener.watch(claim.grant_id) as watch:
+            ready.wait(LONG)
+            heard.append(watch.wait(LONG))
+
+    threads = [threading.Thread(target=wait, args=(claim,)) for claim in claims * 2]
+    for thread in threads:
+        thread.start()
+    ready.wait(LONG)
+    for claim in claims:
+        other.save(claim)
+    for thread in threads:
+        thread.join(LONG)
+    assert heard == [True] * len(threads)
+    assert count_of(process, f"SELECT count(*) {LISTENERS}") == 1
+
+
+def test_behind_pgbouncer_the_listener_notices_that_nothing_arrives(
+    uri: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives up, says how to spare the attempt, and claims are settled all the same."""
+    monkeypatch.setattr(listening, "TRIAL_SECONDS", 0.5)
+    bouncer = available(lambda: PgBouncer(uri))
+    try:
+        with running(bouncer.uri, **OPTIONS) as process:
+            with process.listener.watch("g") as watch:
+                assert watch.wait(LONG)  # it wakes its waiters as it gives up
+                assert not watch.is_told
+            assert "TimeoutError" in caplog.text
+            assert process.save(process.claim())
+    finally:
+        bouncer.close()
