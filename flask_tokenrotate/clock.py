@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 
@@ -11,12 +12,11 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 class SystemClock:
     """Real time. Under gevent, `sleep` and events let other greenlets run."""
 
-    def monotonic(self) -> float:
-        """Return seconds that go on while the machine sleeps.
+    monotonic = staticmethod(functools.partial(time.clock_gettime, _CLOCK))
+    """Return seconds that go on while the machine sleeps.
 
-        Linux's plain monotonic clock stands still then, and a token would seem to live on.
-        """
-        return time.clock_gettime(_CLOCK)
+    Linux's plain monotonic clock stands still then, and a token would seem to live on.
+    """
 
     def sleep(self, seconds: float) -> None:
         """Sleep."""

@@ -80,8 +80,7 @@ class TokenRotate:
         install_redaction()
         state = app.extensions[EXTENSION] = self._state(app, settings, engine or self._engine)
         set_up_sessions(app, state.sessions, allow_cookie_sessions=settings.allow_cookie_sessions)
-        app.before_request(web_request.load_grants)
-        app.after_request(web_request.rotate_after_response)
+        app.before_request(web_request.load_grants(app, state))
         app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
         app.cli.add_command(commands)
         register_answers(app)
@@ -128,15 +127,15 @@ class TokenRotate:
         """
         state = current_state()
         if has_request_context():
-            token = token_of_grant(state, web_request.request_grants().memo, grant_id)
-            token.token_version  # noqa: B018 - raises now rather than at first use
-            return token
+            grants = web_request.request_grants()
+            grants.of_grant(grant_id)  # raises now rather than at first use
+            return token_of_grant(state, grants.memo, lambda: grants.of_grant(grant_id))
         memo = RequestMemo()
         memo.fresh(state.rotator, grant_id)
         for due in memo.rotations_ahead():
             state.rotator.rotate_ahead(due.grant.id, min_ttl=due.min_ttl)
             memo.forget()
-        return token_of_grant(state, memo, grant_id)
+        return token_of_grant(state, memo, lambda: memo.fresh(state.rotator, grant_id))
 
     def token_for(self, user_id: str, provider: str | None = None) -> CurrentToken:
         """Return the fresh token of a user's newest living grant; otherwise as `token`.

@@ -159,7 +159,7 @@ def _live(app: Flask, rotate: TokenRotate, provider: FakeProvider) -> Iterator[s
 
 def _expire(app: Flask, client: FlaskClient) -> None:
     with client.session_transaction() as session:
-        grant_id = session["_tokenrotate_grants"]["fake"]
+        grant_id = session["_tokenrotate_grant:fake"]
     state = app.extensions["tokenrotate"]
     with app.app_context(), state.grants._transactions._database.engine().begin() as connection:
         connection.execute(text("UPDATE tokenrotate_grants SET retry_at = NULL"))
@@ -206,7 +206,7 @@ def test_the_search_finds_what_is_there(everything: dict[str, str], tmp_path: Pa
     assert "token_rotated" in everything["logs"]
     assert "alice" in everything["database"]
     assert "alice" in everything["rows"]
-    assert "_tokenrotate_grants" in everything["sessions"]
+    assert "_tokenrotate_grant:fake" in everything["sessions"]
     assert _found("fake-access-xyz", base64.b64encode(b"fake-access-xyz").decode())
 
 

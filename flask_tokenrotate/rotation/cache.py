@@ -47,13 +47,13 @@ class GrantCache:
         """A number that changes with each `forget`; read it before the row, hand it to `put`."""
         return self._epoch
 
-    def get(self, grant_id: str) -> Entry | None:
-        """Return what is kept of the grant, seen within the last ``seconds``, or None."""
+    def get(self, grant_id: str, now: float) -> Entry | None:
+        """Return what is kept of the grant, seen within the last ``seconds`` before ``now``, or None."""
         with self._lock:
             entry = self._entries.get(grant_id)
             if entry is None:
                 return None
-            if entry.until <= self._clock.monotonic():
+            if entry.until <= now:
                 del self._entries[grant_id]
                 return None
             self._entries.move_to_end(grant_id)

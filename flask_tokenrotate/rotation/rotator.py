@@ -231,7 +231,7 @@ class Rotator:
                 self._cache.put(rotated, epoch)
 
     def _from_cache(self, grant_id: str, min_ttl: float | None, at_least: int, now: float) -> Fresh | None:
-        kept = self._cache.get(grant_id)
+        kept = self._cache.get(grant_id, now)
         if kept is None or kept.seen.grant.token_version < at_least:
             return None
         if min_ttl is not None:

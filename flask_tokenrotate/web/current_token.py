@@ -44,7 +44,7 @@ class CurrentToken:
     @property
     def access_token(self) -> str:
         """The access token itself. Prefer `get` and the like, which never let it out of sight."""
-        return self._read().tokens.access_token.reveal()
+        return self._read().seen.grant.tokens.access_token.reveal()
 
     @property
     def expires_at(self) -> datetime | None:
@@ -153,12 +153,11 @@ def _may_repeat(method: str, kwargs: dict[str, Any]) -> bool:
     return method.upper() in IDEMPOTENT and not body_is_spent
 
 
-def token_of_grant(state: State, memo: RequestMemo, grant_id: str) -> CurrentToken:
-    """Return the token of a grant by its id, for code outside a request."""
-    rotator = state.rotator
+def token_of_grant(state: State, memo: RequestMemo, read: Callable[[], Fresh]) -> CurrentToken:
+    """Return the token of a grant that ``read`` looks up in ``memo``."""
     return CurrentToken(
-        read=lambda: memo.fresh(rotator, grant_id),
-        refused=lambda fresh: memo.refused(rotator, fresh),
+        read=read,
+        refused=lambda fresh: memo.refused(state.rotator, fresh),
         api=state.api,
     )
 

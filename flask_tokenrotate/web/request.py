@@ -9,11 +9,20 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from flask import Flask, Request, Response, has_request_context, request, session
-from flask.globals import app_ctx
+from flask import (
+    Flask,
+    Request,
+    Response,
+    current_app,
+    g,
+    has_request_context,
+    request,
+    request_finished,
+    session,
+)
 from werkzeug.wsgi import ClosingIterator
 
 from ..errors import ScopesNotGranted, SignInRequired
@@ -43,22 +52,15 @@ class RequestGrants:
     for one object only: each look at a proxy costs more than a dictionary.
     """
 
-    __slots__ = ("_ids", "app", "demand", "memo", "request", "state")
+    __slots__ = ("__weakref__", "_ids", "app", "demand", "memo", "request", "state")
 
-    def __init__(self, app: Flask, request: Request) -> None:
+    def __init__(self, app: Flask, state: State, request: Request) -> None:
         self.app = app
-        self.state: State = state_of(app)
+        self.state = state
         self.request = request
         self.memo = RequestMemo()
         self.demand: Demand | None = None
-        self._ids: dict[str, str] | None = None
-
-    @property
-    def ids(self) -> dict[str, str]:
-        """The grant ids by provider, from the session."""
-        if self._ids is None:
-            self._ids = sessions.grant_ids(session)
-        return self._ids
+        self._ids: dict[str, str] = {}
 
     def fresh(self, provider: str | None = None, min_ttl: float | None = None) -> Fresh:
         """Return the session's token set at ``provider``.
@@ -66,62 +68,40 @@ class RequestGrants:
         Without a name: the provider of the innermost `require_fresh_token`, else the only one registered.
         Raises `SignInRequired` when the session has no grant there, and whatever `Rotator.fresh` raises.
         """
-        demand = _demand.get() or self.demand
-        if provider is None and demand is not None:
+        if provider is None and (demand := _demand.get() or self.demand) is not None:
             provider, min_ttl = demand
-        state = self.state
-        name = state.provider_name(provider)
-        grant_id = self.ids.get(name)
+        if provider is None:
+            provider = self.state.provider_name(None)
+        grant_id = self._ids.get(provider)
         if grant_id is None:
-            state.provider(name)
-            raise _sign_in_required(name, "no_grant")
+            # Past the proxy, each attribute of which costs several calls.
+            grant_id = sessions.grant_id(session._get_current_object(), provider)  # type: ignore[attr-defined]
+            if grant_id is None:
+                self.state.provider(provider)
+                raise _sign_in_required(provider, "no_grant")
+            self._ids[provider] = grant_id
         try:
-            fresh = self.memo.fresh(state.rotator, grant_id, min_ttl=min_ttl)
+            return self.of_grant(grant_id, min_ttl)
         except SignInRequired as error:
-            raise _sign_in_required(name, error.reason) from error
-        warn_once(self.app, state)
+            raise _sign_in_required(provider, error.reason) from error
+
+    def of_grant(self, grant_id: str, min_ttl: float | None = None) -> Fresh:
+        """Return the token set of a grant by its id. Raises whatever `Rotator.fresh` raises."""
+        fresh = self.memo.fresh(self.state.rotator, grant_id, min_ttl=min_ttl)
+        if fresh.rotate_ahead:
+            # By the signal, which brings the response that is sent, whatever other hooks made of it; and only
+            # now: a hook of our own would cost all those requests something that have nothing to do.
+            request_finished.connect(self.rotate_after_response, self.app)
+        elif fresh.origin != "cache":  # as the first token of each process is
+            warn_once(self.app, self.state)
         return fresh
 
-    def reload(self) -> None:
-        """Read the session again and forget every token: the request signed in or out."""
-        self._ids = None
-        self.memo.forget()
-
-
-def request_grants() -> RequestGrants:
-    """Return the current request's grants.
-
-    An application context may outlive a request (in tests, and in one that serves several), and
-    another extension's hook may come before ours, so whose request it is is looked at each time.
-    """
-    held = app_ctx._get_current_object().g.__dict__.get("_tokenrotate")  # type: ignore[attr-defined]
-    if held is None or held.request is not request._get_current_object():  # type: ignore[attr-defined]
-        return new_request_grants()
-    return cast(RequestGrants, held)
-
-
-def new_request_grants() -> RequestGrants:
-    """Put the memo of a new request on ``g``."""
-    context = app_ctx._get_current_object()  # type: ignore[attr-defined]
-    grants = RequestGrants(context.app, request._get_current_object())  # type: ignore[attr-defined]
-    context.g._tokenrotate = grants
-    return grants
-
-
-def load_grants() -> None:
-    """Put the memo on ``g`` (before_request)."""
-    grants = new_request_grants()
-    app, state = grants.app, grants.state
-    if state.accepted_sessions is not app.session_interface:
-        sessions.refuse_cookie_sessions(app, allow_cookie_sessions=state.settings.allow_cookie_sessions)
-        state.accepted_sessions = app.session_interface
-
-
-def rotate_after_response(response: Response) -> Response:
-    """Rotate ahead once the response was sent (after_request): nobody waits for it."""
-    grants = request_grants()
-    if ahead := grants.memo.rotations_ahead():
-        app, rotator = grants.app, grants.state.rotator
+    def rotate_after_response(self, app: Flask, response: Response) -> None:
+        """Rotate ahead once the response was sent (request_finished): nobody waits for it."""
+        if request_grants() is not self:
+            return  # another request of this application, which has just finished
+        request_finished.disconnect(self.rotate_after_response, app)
+        rotator, ahead = self.state.rotator, self.memo.rotations_ahead()
 
         def rotate_ahead() -> None:
             with app.app_context():
@@ -133,7 +113,39 @@ def rotate_after_response(response: Response) -> Response:
             response.response = ClosingIterator(cast(Iterable[bytes], response.response), [rotate_ahead])
         else:
             response.call_on_close(rotate_ahead)
-    return response
+
+    def reload(self) -> None:
+        """Read the session again and forget every token: the request signed in or out."""
+        self._ids.clear()
+        self.memo.forget()
+
+
+def request_grants() -> RequestGrants:
+    """Return the current request's grants.
+
+    An application context may outlive a request (in tests, and in one that serves several), and
+    another extension's hook may come before ours, so whose request it is is looked at each time.
+    """
+    of_request = request._get_current_object()  # type: ignore[attr-defined]
+    memory = g._get_current_object().__dict__
+    held: RequestGrants | None = memory.get("_tokenrotate")
+    if held is None or held.request is not of_request:
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        held = memory["_tokenrotate"] = RequestGrants(app, state_of(app), of_request)
+    return held
+
+
+def load_grants(app: Flask, state: State) -> Callable[[], None]:
+    """Return what puts the memo of a new request on ``g`` (before_request)."""
+
+    def load() -> None:
+        grants = RequestGrants(app, state, request._get_current_object())  # type: ignore[attr-defined]
+        g._get_current_object().__dict__["_tokenrotate"] = grants
+        if state.accepted_sessions is not app.session_interface:
+            sessions.refuse_cookie_sessions(app, allow_cookie_sessions=state.settings.allow_cookie_sessions)
+            state.accepted_sessions = app.session_interface
+
+    return load
 
 
 def _sign_in_required(provider: str, reason: str, scopes: frozenset[str] = frozenset()) -> SignInRequired:
@@ -145,8 +157,8 @@ def _require(
     grants: RequestGrants, provider: str | None, min_ttl: float | None, scopes: frozenset[str]
 ) -> Demand:
     """Make sure of a fresh token with ``scopes`` and return the demand that `current_token` serves."""
-    name = grants.state.provider_name(provider)
-    granted = grants.fresh(name, min_ttl).tokens.scopes
+    name = provider if provider is not None else grants.state.provider_name(None)
+    granted = grants.fresh(name, min_ttl).seen.grant.tokens.scopes
     missing = scopes - granted if scopes and granted is not None else None
     if missing:
         if missing <= sessions.asked_scopes(session, name):
@@ -195,6 +207,10 @@ def require_fresh_token(
         if inspect.iscoroutinefunction(function):
             return cast(Callable[P, R], _guard_async(function, name, min_ttl, wanted, on_missing))
 
+        # A streamed response goes on after its view returned. The view is the last to return, so its
+        # demand stays; of several decorators on one function the innermost is what it saw.
+        is_view = not hasattr(function, _GUARD)
+
         @functools.wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
             grants = request_grants()
@@ -208,23 +224,14 @@ def require_fresh_token(
             try:
                 return function(*args, **kwargs)
             finally:
-                _stop_serving(outer, grants, function)
+                if is_view:
+                    grants.demand = demand
+                _demand.reset(outer)
 
         setattr(guarded, _GUARD, True)
         return guarded
 
     return decorate
-
-
-def _stop_serving(outer: Token[Demand | None], grants: RequestGrants, function: Callable[..., Any]) -> None:
-    """End what `current_token` served while ``function`` ran, but for the stream that it returned.
-
-    A streamed response goes on after its view returned. The view is the last to return, so its
-    demand stays; of several decorators on one function the innermost is what it saw.
-    """
-    if not hasattr(function, _GUARD):
-        grants.demand = _demand.get()
-    _demand.reset(outer)
 
 
 def _guard_async(
@@ -234,6 +241,8 @@ def _guard_async(
     scopes: frozenset[str],
     on_missing: OnMissing | None,
 ) -> Callable[..., Any]:
+    is_view = not hasattr(function, _GUARD)
+
     @functools.wraps(function)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         grants = request_grants()
@@ -249,7 +258,9 @@ def _guard_async(
         try:
             return await function(*args, **kwargs)
         finally:
-            _stop_serving(outer, grants, function)
+            if is_view:
+                grants.demand = demand
+            _demand.reset(outer)
 
     setattr(guarded, _GUARD, True)
     return guarded

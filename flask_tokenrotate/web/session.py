@@ -15,21 +15,24 @@ from flask.sessions import SecureCookieSessionInterface
 
 from ..errors import Misconfigured
 
-_GRANTS = "_tokenrotate_grants"
-_ASKED = "_tokenrotate_asked_scopes"
+GRANT = "_tokenrotate_grant:"
+"""Begins the key of a provider's grant id. A flat key for each: every request reads the session, and of two
+overlapping sign-ins at two providers neither undoes the other's."""
+
+_ASKED = "_tokenrotate_asked_scopes:"
 _USER = "_tokenrotate_user"
 
 Session = MutableMapping[str, Any]
 
 
-def grant_ids(session: Session) -> dict[str, str]:
-    """Return the session's grant ids by provider."""
-    return dict(session.get(_GRANTS) or {})
+def grant_id(session: Session, provider: str) -> str | None:
+    """Return the id of the session's grant at the provider, if it has one."""
+    return session.get(GRANT + provider)
 
 
 def asked_scopes(session: Session, provider: str) -> frozenset[str]:
     """Return the scopes that were asked for at the last sign-in, so that nobody asks in a circle."""
-    return frozenset((session.get(_ASKED) or {}).get(provider, ()))
+    return frozenset(session.get(_ASKED + provider) or ())
 
 
 def user_of(session: Mapping[str, Any]) -> str | None:
@@ -41,9 +44,12 @@ def attach(
     session: Session, provider: str, grant_id: str, user_id: str | None, asked: Iterable[str] = ()
 ) -> None:
     """Put a user's grant into the session, in place of the provider's former one."""
-    session[_GRANTS] = {**grant_ids(session), provider: grant_id}
-    session[_USER] = user_id
-    session[_ASKED] = {**(session.get(_ASKED) or {}), provider: sorted(asked)}
+    session[GRANT + provider] = grant_id
+    for key, value in ((_USER, user_id), (_ASKED + provider, sorted(asked))):
+        if value:
+            session[key] = value
+        else:
+            session.pop(key, None)
 
 
 def detach(session: Session, provider: str) -> str | None:
@@ -51,11 +57,8 @@ def detach(session: Session, provider: str) -> str | None:
 
     When no grant is left the session is cleared: the user has signed out of everything.
     """
-    ids = grant_ids(session)
-    grant_id = ids.pop(provider, None)
-    if ids:
-        session[_GRANTS] = ids
-    else:
+    grant_id: str | None = session.pop(GRANT + provider, None)
+    if not any(key.startswith(GRANT) for key in session):
         session.clear()
     return grant_id
 

@@ -34,7 +34,7 @@ def sign_in(
     Always a new grant: an older redemption that is still in flight can never land in it. The one
     that it replaces is ended in the same transaction.
     """
-    replaces = sessions.grant_ids(session).get(provider)
+    replaces = sessions.grant_id(session, provider)
     grant = add_grant(state, provider, answer, subject, claims, user_id=user_id, replaces=replaces)
     sessions.regenerate(session)
     sessions.attach(session, provider, grant.id, grant.user_id, () if attempt is None else attempt.scopes)
@@ -113,7 +113,7 @@ def sign_out_everywhere(state: State, user_id: str) -> int:
 
 def sign_out(state: State, provider: str) -> bool:
     """Sign the current session out of ``provider``; return whether it was signed in there."""
-    grant_id = sessions.grant_ids(session).get(provider)
+    grant_id = sessions.grant_id(session, provider)
     if grant_id is None:
         return False
     # The row first: if the database is away the user learns that nothing was signed out.

@@ -258,9 +258,9 @@ class TestAnotherUsersSubject:
         minted = fake_provider.mint("alice", expires_in=-1)
         with app.test_request_context():
             TokenRotate().adopt("fake", {**minted, "id_token": id_token("alice").reveal()}, user_id="alice")
-            ids = dict(session["_tokenrotate_grants"])
+            grant_id = session["_tokenrotate_grant:fake"]
         with client.session_transaction() as kept:
-            kept["_tokenrotate_grants"] = ids
+            kept["_tokenrotate_grant:fake"] = grant_id
 
     def test_it_ends_the_grant(self, app: Flask, client: FlaskClient, rotation: Any) -> None:
         """Another user's token is given to no request and saved nowhere, and the user signs in again."""

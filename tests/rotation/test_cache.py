@@ -29,7 +29,7 @@ def sighting(grant_id: str = "g", *, version: int = 0, end: EndReason | None = N
 
 def kept(cache: GrantCache, grant_id: str) -> Sighting | None:
     """Return what the cache keeps of the grant."""
-    entry = cache.get(grant_id)
+    entry = cache.get(grant_id, cache._clock.monotonic())
     return None if entry is None else entry.seen
 
 
@@ -109,8 +109,8 @@ def test_an_empty_copy_has_the_bounds_and_nothing_else(cache: GrantCache) -> Non
     """A forked child starts with nothing, under the same bounds."""
     cache.put(sighting(), cache.epoch)
     copied = cache.empty_copy()
-    assert copied.get("g") is None
+    assert copied.get("g", 0.0) is None
     for name in ("a", "b", "c"):
         copied.put(sighting(name), copied.epoch)
-    assert copied.get("a") is None
+    assert copied.get("a", 0.0) is None
     assert kept(cache, "g") is not None

@@ -279,7 +279,7 @@ class TestSignOut:
         grant = login_as(client)
         client.post("/auth/fake/logout")
         with client.session_transaction() as revived:
-            revived["_tokenrotate_grants"] = {"fake": grant.id}
+            revived["_tokenrotate_grant:fake"] = grant.id
         answer = client.get("/me")
         assert (answer.status_code, answer.json["reason"]) == (401, "signed_out")
 

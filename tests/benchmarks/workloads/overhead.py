@@ -27,7 +27,7 @@ def measure(lab: Lab) -> Report:
     """Measure all contestants, and this extension without its cache as well."""
     callers = _callers(lab)
     times: dict[str, list[float]] = {name: [] for name in callers}
-    block = lab.scaled(25, 20)
+    block = lab.scaled(200, 20)
     for caller in callers.values():
         caller.microseconds(block)
     for _ in range(lab.rounds * lab.scaled(40, 10)):
