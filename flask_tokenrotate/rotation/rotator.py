@@ -250,8 +250,11 @@ class Rotator:
         ahead_from, until = self._window(seen, min_ttl)
         return Fresh(seen=seen, origin="cache", until=until, min_ttl=min_ttl), ahead_from
 
-    def _found(self, seen: Sighting, origin: Origin, min_ttl: float | None) -> Fresh:
-        return Fresh(seen=seen, origin=origin, until=self._window(seen, min_ttl)[1], min_ttl=min_ttl)
+    def _found(
+        self, seen: Sighting, origin: Origin, min_ttl: float | None, *, rotate_ahead: bool = False
+    ) -> Fresh:
+        until = self._window(seen, min_ttl)[1]
+        return Fresh(seen=seen, origin=origin, until=until, rotate_ahead=rotate_ahead, min_ttl=min_ttl)
 
     def _window(self, seen: Sighting, min_ttl: float | None) -> tuple[float, float]:
         """Return on this process's monotonic clock the start of the ahead window and the end of freshness."""
@@ -325,7 +328,7 @@ class Rotator:
         ahead = isinstance(decision, UseAndRotateAhead) and self._cache.start_ahead(
             seen.grant.id, self._timing.claim
         )
-        return replace(self._found(seen, origin, min_ttl), rotate_ahead=ahead)
+        return self._found(seen, origin, min_ttl, rotate_ahead=ahead)
 
     def _give_up(self, grant: Grant, decision: Unavailable | SignIn) -> NoReturn:
         if isinstance(decision, SignIn):

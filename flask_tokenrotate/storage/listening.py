@@ -12,9 +12,8 @@ import logging
 import secrets
 import selectors
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from typing import Any
+from contextlib import closing
+from typing import Any, Self
 
 from sqlalchemy import func, select
 
@@ -55,20 +54,23 @@ class Listener:
         self._wanted_until = self._not_before = clock.monotonic()
         call_in_forked_child(self._forget_parent)
 
-    @contextmanager
-    def watch(self, grant_id: str) -> Iterator[_Watch]:
+    def watch(self, grant_id: str) -> _Watch:
         """Watch the grant's claims; neither a thread nor a connection before the first wait."""
-        watch = _Watch(self, self._clock.event(), self._hearing)
+        return _Watch(self, grant_id, self._clock.event())
+
+    def begin(self, watch: _Watch) -> int:
+        """Note that ``watch`` is to be woken, and return the count of `is_heard_since`."""
         with self._lock:
-            self._watches.setdefault(grant_id, set()).add(watch)
-        try:
-            yield watch
-        finally:
-            with self._lock:
-                watches = self._watches.get(grant_id, set())
-                watches.discard(watch)
-                if not watches:
-                    self._watches.pop(grant_id, None)
+            self._watches.setdefault(watch.grant_id, set()).add(watch)
+            return self._hearing
+
+    def end(self, watch: _Watch) -> None:
+        """Forget the watch."""
+        with self._lock:
+            watches = self._watches.get(watch.grant_id, set())
+            watches.discard(watch)
+            if not watches:
+                self._watches.pop(watch.grant_id, None)
 
     def close(self) -> None:
         """Stop listening and wait until the connection is closed; a later wait starts anew."""
@@ -162,10 +164,18 @@ class Listener:
 class _Watch:
     """One request's watch on a grant; the contract is `rotation.ports.Watch`."""
 
-    def __init__(self, listener: Listener, event: Event, hearing: int) -> None:
+    def __init__(self, listener: Listener, grant_id: str, event: Event) -> None:
+        self.grant_id = grant_id
         self.event = event
         self._listener = listener
-        self._hearing = hearing
+        self._hearing = 0
+
+    def __enter__(self) -> Self:
+        self._hearing = self._listener.begin(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._listener.end(self)
 
     @property
     def is_told(self) -> bool:

@@ -109,7 +109,7 @@ def check_storable(new: NewGrant) -> None:
 
 def is_storable(name: str) -> bool:
     """Return whether every engine stores ``name`` exactly as it is."""
-    unicode = not any("\ud800" <= character <= "\udfff" for character in name)
+    unicode = name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
     return len(name) <= NAME_LENGTH and "\x00" not in name and unicode
 
 

@@ -95,26 +95,27 @@ class Transactions:
         """Return the patience for one call of a store."""
         return Patience(self._database.engine())
 
-    def read(self, statement: Select[Any]) -> Row[Any] | None:
+    def read(self, statement: Select[Any], **parameters: object) -> Row[Any] | None:
         """Return the first row of ``statement``; otherwise as `read_all`."""
-        return next(iter(self.read_all(statement)), None)
+        return next(iter(self.read_all(statement, **parameters)), None)
 
-    def read_all(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+    def read_all(self, statement: Select[Any], **parameters: object) -> Sequence[Row[Any]]:
         """Return the rows of ``statement``, read in a transaction of its own.
 
         A broken connection is replaced once, a lost race is repeated. Raises `StoreUnavailable` and
         `TablesMissing`.
         """
         engine = self._database.engine()
-        patience = Patience(engine)
+        patience: Patience | None = None
         broken = False
         while True:
             try:
                 with engine.connect() as connection:
-                    return connection.execute(statement).all()
+                    return connection.execute(statement, parameters).all()
             except SQLAlchemyError as error:
                 failure = classify(error) if isinstance(error, DBAPIError) else Failure.REFUSED
                 if failure is Failure.LOST:
+                    patience = patience or Patience(engine)
                     patience.spend(error)
                 elif failure is Failure.UNKNOWN and not broken:
                     broken = True

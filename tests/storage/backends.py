@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Double, create_engine, literal, select
+from sqlalchemy import Double, bindparam, create_engine, select
 
 from flask_tokenrotate.rotation.ports import AttemptStore, GrantStore
 from flask_tokenrotate.rotation.tokens import Claim, Grant, NewGrant, Secret, TokenAnswer, TokenSet
@@ -69,7 +69,7 @@ def sql_stores(database: Database) -> tuple[SqlGrantStore, SqlAttemptStore]:
 
 def clock_in_statements(clock: ManualClock) -> Callable[[], Any]:
     """Return what takes the place of `db_now`, so that a test can look at the very edge of a deadline."""
-    return lambda: literal(clock.time(), Double())
+    return lambda: bindparam(None, type_=Double(), callable_=clock.time)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -158,8 +158,8 @@ def test_a_claim_that_shows_between_two_reads_is_a_lost_race(
         monkeypatch.setattr(Transactions, "write", write)
         return Outcome.LOST
 
-    def read_while_it_is_applied(self: Transactions, statement: Any) -> Any:
-        found = read(self, statement)
+    def read_while_it_is_applied(self: Transactions, statement: Any, **parameters: Any) -> Any:
+        found = read(self, statement, **parameters)
         reads.append(statement)
         if len(reads) == 1:
             assert claimed(other, grant) is not None
