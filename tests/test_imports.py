@@ -30,7 +30,8 @@ ALLOWED = {
         "errors", "config", "loopback", "rotation", "flask", "msgspec", "blinker", "click", "requests",
         "werkzeug", "storage", "testing",
     },
-    "extension": {"errors", "config", "clock", "rotation", "storage", "providers", "web", "flask"},
+    "extension": {"errors", "rotation", "web", "wiring", "flask"},
+    "wiring": {"errors", "config", "clock", "rotation", "storage", "providers", "web", "flask"},
     "__init__": {"errors", "extension", "web"},
 }  # fmt: skip
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from .rotator import Rotator
-from .sighting import Fresh
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .rotator import Rotator
+    from .sighting import Fresh
 
 
 class RequestMemo:

@@ -1,7 +1,6 @@
 """The store on SQLAlchemy Core: its own engine, its own tables, its own short transactions."""
 
 from .attempts import SqlAttemptStore
-from .audit import Audit
 from .engine import Database
 from .grants import SqlGrantStore
 from .sealing import Sealer, new_key, sealer_from
@@ -9,7 +8,6 @@ from .sessions import SqlSessionStore
 from .tables import create_tables
 
 __all__ = [
-    "Audit",
     "Database",
     "Sealer",
     "SqlAttemptStore",

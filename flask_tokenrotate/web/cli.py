@@ -31,7 +31,7 @@ class _Failure(click.ClickException):
 def create_tables() -> None:
     """Create the extension's tables in its database; harmless where they exist."""
     try:
-        current_state().create_tables()
+        current_state().maintenance.create_tables()
     except TokenRotateError as error:
         raise _Failure(error) from error
     click.echo("The tables of Flask-TokenRotate exist.")
@@ -85,7 +85,7 @@ def rotate_keys() -> None:
 
 def _one_pass() -> Resealed:
     """Reseal all rows and return the sum over all batches."""
-    batches = list(current_state().reseal())
+    batches = list(current_state().maintenance.reseal())
     return Resealed(
         resealed=sum(each.resealed for each in batches),
         skipped=sum(each.skipped for each in batches),
@@ -136,7 +136,7 @@ def urls(base_url: str | None) -> None:
 def history(grant_id: str) -> None:
     """Print what became of each redemption of a grant, oldest first. Times are UTC."""
     try:
-        story = current_state().audit.history(grant_id)
+        story = current_state().maintenance.audit.history(grant_id)
     except TokenRotateError as error:
         raise _Failure(error) from error
     if not story:
@@ -169,7 +169,7 @@ def _utc(seconds: float) -> str:
 def verify() -> None:
     """Audit the whole ledger; print each breach of the protocol and exit with 1 if there is one."""
     try:
-        breaches = current_state().audit.breaches()
+        breaches = current_state().maintenance.audit.breaches()
     except TokenRotateError as error:
         raise _Failure(error) from error
     for breach in breaches:
@@ -202,7 +202,7 @@ def rescue() -> None:
 def prune_ledger(days: float) -> None:
     """Delete old redemptions from the ledger; what the stored tokens depend on stays."""
     try:
-        pruned = current_state().audit.prune(days=days)
+        pruned = current_state().maintenance.audit.prune(days=days)
     except TokenRotateError as error:
         raise _Failure(error) from error
     click.echo(f"{pruned} redemptions older than {days:g} days were deleted.")

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from requests import Response
-
-from ..rotation.memo import RequestMemo
-from ..rotation.sighting import Fresh
 from .request import request_grants
 from .state import State
 
 if TYPE_CHECKING:
+    from requests import Response
+
     from ..providers.resource import ProtectedSession
+    from ..rotation.memo import RequestMemo
+    from ..rotation.sighting import Fresh
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods that may be sent twice (RFC 9110 section 9.2.2)."""

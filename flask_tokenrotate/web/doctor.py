@@ -123,7 +123,7 @@ def _is_weak_secret(secret: str | bytes | None) -> bool:
 def _database(app: Flask, state: State) -> Iterator[Finding]:
     yield _opened(state, SAMPLE)
     yield from _foreign_keys(state)
-    ahead = state.survey(0).clock_ahead
+    ahead = state.maintenance.survey(0).clock_ahead
     if abs(ahead) > MOST_CLOCK_DIFFERENCE:
         side = "ahead of" if ahead > 0 else "behind"
         yield Finding(
@@ -138,20 +138,20 @@ def _database(app: Flask, state: State) -> Iterator[Finding]:
 
 def _foreign_keys(state: State) -> Iterator[Finding]:
     """Name every key that has sealed a grant and that this process does not have, however few they are."""
-    for fingerprint, grants in sorted(state.grants_by_key().items()):
-        if fingerprint not in state.key_fingerprints:
+    for fingerprint, grants in sorted(state.maintenance.grants_by_key().items()):
+        if fingerprint not in state.maintenance.key_fingerprints:
             yield Finding(
                 level="fail",
                 check="database",
                 message=f"{grants} grants are sealed with key {fingerprint}, which this process has not; "
-                f"it has {', '.join(state.key_fingerprints)}.",
+                f"it has {', '.join(state.maintenance.key_fingerprints)}.",
                 cure=_OTHER_KEYS,
             )
 
 
 def _opened(state: State, sample: int) -> Finding:
     """Return whether the keys open a sample of the rows. Raises `StoreUnavailable` and `TablesMissing`."""
-    seen = state.survey(sample)
+    seen = state.maintenance.survey(sample)
     if not seen.unreadable:
         message = f"The database answers, its tables exist, and the keys open {seen.sampled} sampled grants."
         return Finding(level="ok", check="database", message=message)

@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from flask import (
     Flask,
@@ -27,11 +27,12 @@ from werkzeug.wsgi import ClosingIterator
 
 from ..errors import ScopesNotGranted, SignInRequired
 from ..rotation.memo import RequestMemo
-from ..rotation.sighting import Fresh
 from . import session as sessions
 from .addresses import login_url
-from .doctor import warn_once
 from .state import State, state_of
+
+if TYPE_CHECKING:
+    from ..rotation.sighting import Fresh
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,6 +94,8 @@ class RequestGrants:
             # now: a hook of our own would cost all those requests something that have nothing to do.
             request_finished.connect(self.rotate_after_response, self.app)
         elif fresh.origin != "cache":  # as the first token of each process is
+            from .doctor import warn_once
+
             warn_once(self.app, self.state)
         return fresh
 

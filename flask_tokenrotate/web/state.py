@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flask import Flask, current_app
 from flask.sessions import SessionInterface
 
-from ..config import Settings
 from ..errors import Misconfigured
-from ..rotation.ports import AttemptStore, Clock, GrantStore
-from ..rotation.rotator import Rotator
-from ..rotation.tokens import Secret
 
 if TYPE_CHECKING:
+    from ..config import Settings
     from ..providers.endpoint import OAuthEndpoint
     from ..providers.profile import Provider
     from ..providers.resource import ProtectedSession
+    from ..rotation.ports import AttemptStore, Clock, GrantStore
+    from ..rotation.rotator import Rotator
+    from ..rotation.tokens import Secret
     from ..storage.audit import Audit
     from ..storage.reseal import Resealed
     from ..storage.sessions import SqlSessionStore
     from ..storage.survey import Survey
+
+
+EXTENSION = "tokenrotate"
 
 
 class AuthorizationUrl(Protocol):
@@ -43,23 +46,51 @@ class AuthorizationUrl(Protocol):
 Identify = Callable[[str, Mapping[str, Any]], str | None]
 
 
+class Maintenance(Protocol):
+    """What commands and the doctor do with the whole database; raises the errors of `ports.GrantStore`."""
+
+    def create_tables(self) -> None:
+        """Create the tables that do not exist."""
+        ...
+
+    @property
+    def audit(self) -> Audit:
+        """The ledger, for people."""
+        ...
+
+    @property
+    def key_fingerprints(self) -> tuple[str, ...]:
+        """The fingerprints of the configured keys, the sealing one first."""
+        ...
+
+    def survey(self, sample: int) -> Survey:
+        """Open so many grants, and compare the clocks."""
+        ...
+
+    def grants_by_key(self) -> dict[str, int]:
+        """Count the grants by the fingerprint of the key that sealed them."""
+        ...
+
+    def reseal(self) -> Iterator[Resealed]:
+        """Give all grants the first key, batch by batch."""
+        ...
+
+
 @dataclass(kw_only=True)
 class State:
     """The wired parts of one application. Made by `TokenRotate.init_app`, read by everything in `web`.
 
     ``provider`` returns a profile by name or raises `UnknownProvider`; ``provider_names`` lists the
     registered ones. ``api`` returns the session for calls with an access token. ``prune`` deletes what
-    has expired, table by table. ``survey`` opens a sample of so many grants, ``reseal`` gives all of them
-    the first key, ``grants_by_key`` counts them by the fingerprint of theirs. ``identify`` maps (provider,
-    claims) to the application's own user id. ``accepted_sessions`` is the session interface that was last
-    found to keep sessions on the server.
+    has expired, table by table. ``identify`` maps (provider, claims) to the application's own user id.
+    ``accepted_sessions`` is the session interface that was last found to keep sessions on the server.
     """
 
     settings: Settings
     grants: GrantStore
     attempts: AttemptStore
     sessions: SqlSessionStore
-    audit: Audit
+    maintenance: Maintenance
     endpoint: OAuthEndpoint
     authorization_url: AuthorizationUrl
     api: Callable[[], ProtectedSession]
@@ -67,11 +98,6 @@ class State:
     clock: Clock
     provider: Callable[[str], Provider]
     provider_names: Callable[[], tuple[str, ...]]
-    create_tables: Callable[[], None]
-    survey: Callable[[int], Survey]
-    grants_by_key: Callable[[], dict[str, int]]
-    key_fingerprints: tuple[str, ...]
-    reseal: Callable[[], Iterator[Resealed]]
     prune: tuple[Callable[[], None], ...]
     identify: Callable[[], Identify | None]
     warned: set[str] = field(default_factory=set)
@@ -101,7 +127,7 @@ def state_of(app: Flask) -> State:
 
     Raises `Misconfigured` where `TokenRotate.init_app` was not called for it.
     """
-    state = app.extensions.get("tokenrotate")
+    state = app.extensions.get(EXTENSION)
     if not isinstance(state, State):
         raise Misconfigured(
             f"TokenRotate is not set up for the application {app.name!r}: "

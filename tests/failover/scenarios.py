@@ -11,7 +11,8 @@ from pathlib import Path
 
 from sqlalchemy import create_engine
 
-from flask_tokenrotate.storage import Audit, Database, create_tables
+from flask_tokenrotate.storage import Database, create_tables
+from flask_tokenrotate.storage.audit import Audit
 from flask_tokenrotate.testing import FakeProvider
 from tests.engines.galera import Galera
 from tests.engines.standby import ReplicatedPostgreSQL

@@ -15,8 +15,8 @@ from pathlib import Path
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.pool import NullPool
 
-from flask_tokenrotate.storage import Audit, Database, create_tables
-from flask_tokenrotate.storage.audit import Breach
+from flask_tokenrotate.storage import Database, create_tables
+from flask_tokenrotate.storage.audit import Audit, Breach
 from flask_tokenrotate.storage.schema import grants, redemptions
 from flask_tokenrotate.testing import FakeProvider
 from tests.engines.restarting import RestartingDatabase, restarting_database

@@ -30,8 +30,8 @@ from typing import Any
 
 import pytest
 
-from flask_tokenrotate.storage import Audit, Database
-from flask_tokenrotate.storage.audit import Redemption
+from flask_tokenrotate.storage import Database
+from flask_tokenrotate.storage.audit import Audit, Redemption
 from flask_tokenrotate.testing import FakeProvider
 from tests.engines.processes import free_port
 from tests.real.dot.toolkit import make_database, tokens_of, toolkit

@@ -77,7 +77,9 @@ def soak(
             took = time.monotonic() - began
             reports = _stop(folder, workers)
         pool: Any = current_state().grants._transactions._database.engine()  # type: ignore[attr-defined]
-        breaches = [f"{breach.grant_id}: {breach.what}" for breach in current_state().audit.breaches()]
+        breaches = [
+            f"{breach.grant_id}: {breach.what}" for breach in current_state().maintenance.audit.breaches()
+        ]
         lost = _lost(rotate, users)
         pool.dispose()
         return _figures(

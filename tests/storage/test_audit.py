@@ -11,8 +11,9 @@ from sqlalchemy.schema import DropIndex
 
 from flask_tokenrotate.errors import LedgerConflict
 from flask_tokenrotate.rotation.ports import Release
-from flask_tokenrotate.storage import Audit, Database, SqlGrantStore, create_tables
+from flask_tokenrotate.storage import Database, SqlGrantStore, create_tables
 from flask_tokenrotate.storage import grants as grants_module
+from flask_tokenrotate.storage.audit import Audit
 from flask_tokenrotate.storage.schema import grants, redemptions
 from flask_tokenrotate.storage.transactions import Outcome, Transactions
 

@@ -15,7 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from flask_tokenrotate.errors import StoreUnavailable
 from flask_tokenrotate.rotation.ports import Release, SaveOutcome
 from flask_tokenrotate.rotation.tokens import Attempt, Secret
-from flask_tokenrotate.storage import Audit, Database, SqlGrantStore, create_tables, transactions
+from flask_tokenrotate.storage import Database, SqlGrantStore, create_tables, transactions
+from flask_tokenrotate.storage.audit import Audit
 from flask_tokenrotate.storage.failures import Failure, classify
 from flask_tokenrotate.storage.schema import grants
 from flask_tokenrotate.storage.transactions import Outcome, Transactions

@@ -188,13 +188,14 @@ class TestRotateKeys:
         """Rows that are sealed with another key during the run fail the command, which says why."""
         app, _ = make_app(TOKENROTATE_ENCRYPTION_KEYS=[KEYS[1], KEYS[0]])
         state = app.extensions["tokenrotate"]
-        reseal_all, old = state.reseal, make_app(TOKENROTATE_ENCRYPTION_KEYS=[KEYS[0], KEYS[1]])[0]
+        maintenance = state.maintenance
+        reseal_all, old = maintenance.reseal, make_app(TOKENROTATE_ENCRYPTION_KEYS=[KEYS[0], KEYS[1]])[0]
 
         def reseal_while_the_old_worker_is_at_it() -> Iterator[Resealed]:
             yield from reseal_all()
-            list(old.extensions["tokenrotate"].reseal())
+            list(old.extensions["tokenrotate"].maintenance.reseal())
 
-        state.reseal = reseal_while_the_old_worker_is_at_it
+        maintenance.reseal = reseal_while_the_old_worker_is_at_it
         result = app.test_cli_runner().invoke(args=["tokenrotate", "rotate-keys"])
         assert result.exit_code == 1
         assert "Restart all workers with the new key" in result.output

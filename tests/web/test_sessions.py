@@ -158,7 +158,7 @@ class TestValues:
         """A large session is stored whole on each engine."""
         app, _ = make_app(TOKENROTATE_DATABASE_URI=database)
         with app.app_context():
-            app.extensions["tokenrotate"].create_tables()
+            app.extensions["tokenrotate"].maintenance.create_tables()
         Views(app)
         client = app.test_client()
         with client.session_transaction() as contents_:

@@ -21,7 +21,7 @@ def app(make_app: MakeApp, database: str) -> Iterator[Flask]:
     """The application on each engine."""
     app, _ = make_app(TOKENROTATE_DATABASE_URI=database, TOKENROTATE_ENGINE_OPTIONS={"pool_size": WRITERS})
     with app.app_context():
-        app.extensions["tokenrotate"].create_tables()
+        app.extensions["tokenrotate"].maintenance.create_tables()
     return app
 
 

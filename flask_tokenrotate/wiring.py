@@ -1,0 +1,218 @@
+"""Wires an application: makes the parts from its settings and hangs them on it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+
+from .clock import SystemClock
+from .config import Settings
+from .errors import Misconfigured, UnknownProvider
+from .providers.authorize import authorization_url, code_challenge
+from .providers.build import build_provider
+from .providers.endpoint import OAuthEndpoint
+from .providers.profile import Provider
+from .providers.redaction import install_redaction
+from .providers.resource import ProtectedSession
+from .rotation.protocol import Policy
+from .rotation.redeemer import Timing
+from .rotation.rotator import Rotator
+from .rotation.tokens import Secret
+from .storage.attempts import SqlAttemptStore
+from .storage.engine import Database
+from .storage.grants import SqlGrantStore
+from .storage.listening import Listener
+from .storage.rescue import RescueFiles
+from .storage.sealing import Sealer, sealer_from
+from .storage.sessions import SqlSessionStore
+from .storage.tables import create_tables
+from .web.answers import register_answers
+from .web.commands import Commands
+from .web.login import blueprint
+from .web.request import load_grants
+from .web.sessions import set_up_sessions
+from .web.signals import SignalObserver
+from .web.state import EXTENSION, Identify, State
+
+if TYPE_CHECKING:
+    from .storage.audit import Audit
+    from .storage.reseal import Resealed
+    from .storage.survey import Survey
+
+
+def set_up(
+    app: Flask,
+    engine: Any,
+    registered: Mapping[str, Mapping[str, Any]],
+    identify: Callable[[], Identify | None],
+) -> None:
+    """Set the extension up for ``app``; see `TokenRotate.init_app`."""
+    settings = Settings.from_config(app.config)
+    install_redaction()
+    state = _state(app, settings, engine, registered, identify)
+    app.extensions[EXTENSION] = state
+    set_up_sessions(app, state.sessions, allow_cookie_sessions=settings.allow_cookie_sessions)
+    app.before_request(load_grants(app, state))
+    app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
+    app.cli.add_command(Commands("tokenrotate"))
+    register_answers(app)
+
+
+def _state(
+    app: Flask,
+    settings: Settings,
+    engine: Any,
+    registered: Mapping[str, Mapping[str, Any]],
+    identify: Callable[[], Identify | None],
+) -> State:
+    profiles = _Profiles(registered, settings)
+    clock = SystemClock()
+    database = _database(app, settings, engine)
+    sealer = sealer_from(
+        settings.encryption_keys, app.secret_key, app.config.get("SECRET_KEY_FALLBACKS") or ()
+    )
+    grants = SqlGrantStore(database, sealer, notifies=settings.listen)
+    attempts = SqlAttemptStore(database, sealer)
+    sessions = SqlSessionStore(database)
+    endpoint = OAuthEndpoint(profiles.get, clock, connect_seconds=settings.connect_seconds)
+    rotator = Rotator(
+        grants,
+        endpoint,
+        clock,
+        SignalObserver(),
+        RescueFiles(Path(app.instance_path, settings.rescue_dir or "tokenrotate-rescue"), sealer),
+        Listener(database, clock, enabled=settings.listen),
+        policy_for=profiles.policy,
+        timing=_timing(settings),
+        cache_entries=settings.cache_entries,
+        cache_seconds=settings.cache_seconds,
+    )
+    return State(
+        settings=settings,
+        grants=grants,
+        attempts=attempts,
+        sessions=sessions,
+        maintenance=_Maintenance(database, sealer),
+        endpoint=endpoint,
+        authorization_url=_authorization_url,
+        api=_sessions_by_process(),
+        rotator=rotator,
+        clock=clock,
+        provider=profiles.get,
+        provider_names=profiles.names,
+        prune=(sessions.prune, attempts.prune),
+        identify=identify,
+    )
+
+
+class _Maintenance:
+    """`web.state.Maintenance`, each part imported when a command or the doctor needs it."""
+
+    def __init__(self, database: Database, sealer: Sealer) -> None:
+        self._database = database
+        self._sealer = sealer
+
+    def create_tables(self) -> None:
+        create_tables(self._database.engine())
+
+    @property
+    def audit(self) -> Audit:
+        from .storage.audit import Audit
+
+        return Audit(self._database)
+
+    @property
+    def key_fingerprints(self) -> tuple[str, ...]:
+        return self._sealer.fingerprints
+
+    def survey(self, sample: int) -> Survey:
+        from .storage.survey import survey
+
+        return survey(self._database, self._sealer, sample=sample)
+
+    def grants_by_key(self) -> dict[str, int]:
+        from .storage.survey import grants_by_key
+
+        return grants_by_key(self._database)
+
+    def reseal(self) -> Iterator[Resealed]:
+        from .storage.reseal import reseal
+
+        return reseal(self._database, self._sealer)
+
+
+def _authorization_url(provider: Provider, *, verifier: Secret, **request: Any) -> str:
+    return authorization_url(provider, challenge=code_challenge(verifier), **request)
+
+
+def _sessions_by_process() -> Callable[[], ProtectedSession]:
+    """Return what returns this process's session for API calls.
+
+    A connection that two processes of a fork share would mix up the answers of two users.
+    """
+    session_of = functools.lru_cache(maxsize=1)(lambda pid: ProtectedSession())
+    return lambda: session_of(os.getpid())
+
+
+def _database(app: Flask, settings: Settings, engine: Any) -> Database:
+    if engine is not None:
+        if settings.database_uri is not None:
+            raise Misconfigured(
+                "TokenRotate was given an engine and TOKENROTATE_DATABASE_URI; use one of the two."
+            )
+        return Database.from_application(engine)
+    uri = settings.database_uri or f"sqlite:///{os.path.join(app.instance_path, 'tokenrotate.sqlite3')}"
+    return Database.from_uri(uri, settings.engine_options, folder=app.instance_path)
+
+
+def _timing(settings: Settings) -> Timing:
+    return Timing(
+        redeem=settings.redeem_seconds,
+        claim=settings.claim_seconds,
+        wait=settings.wait_seconds,
+        backoff=settings.backoff_seconds,
+        backoff_limit=settings.backoff_limit_seconds,
+    )
+
+
+class _Profiles:
+    """The registered providers of one application, each built when it is first used."""
+
+    def __init__(self, registered: Mapping[str, Mapping[str, Any]], settings: Settings) -> None:
+        self._registered = registered
+        self._settings = settings
+        self._built: dict[str, tuple[object, Provider, Policy]] = {}
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all registered providers."""
+        return tuple({**self._settings.providers, **self._registered})
+
+    def get(self, name: str) -> Provider:
+        """Return the profile of ``name``; raises `UnknownProvider` or `Misconfigured`."""
+        return self._entry(name)[1]
+
+    def policy(self, name: str) -> Policy:
+        """Return how the provider ``name`` wants to be asked."""
+        return self._entry(name)[2]
+
+    def _entry(self, name: str) -> tuple[object, Provider, Policy]:
+        registered = self._registered.get(name)
+        built = self._built.get(name)
+        if built is not None and built[0] is registered:
+            return built
+        configured = self._settings.providers.get(name)
+        if registered is None and configured is None:
+            raise UnknownProvider(name, self.names())
+        profile = build_provider(name, configured or {}, registered or {})
+        policy = profile.policy(
+            min_ttl=self._settings.min_ttl_seconds,
+            ahead=self._settings.ahead_seconds,
+            settle=self._settings.settle_seconds,
+        )
+        self._built[name] = (registered, profile, policy)
+        return self._built[name]
