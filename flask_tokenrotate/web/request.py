@@ -82,40 +82,50 @@ class RequestGrants:
                 raise _sign_in_required(provider, "no_grant")
             self._ids[provider] = grant_id
         try:
-            return self.of_grant(grant_id, min_ttl)
+            fresh = self.memo.fresh(self.state.rotator, grant_id, min_ttl=min_ttl)
         except SignInRequired as error:
             raise _sign_in_required(provider, error.reason) from error
-
-    def of_grant(self, grant_id: str, min_ttl: float | None = None) -> Fresh:
-        """Return the token set of a grant by its id. Raises whatever `Rotator.fresh` raises."""
-        fresh = self.memo.fresh(self.state.rotator, grant_id, min_ttl=min_ttl)
-        if fresh.rotate_ahead:
-            # By the signal, which brings the response that is sent, whatever other hooks made of it; and only
-            # now: a hook of our own would cost all those requests something that have nothing to do.
-            request_finished.connect(self.rotate_after_response, self.app)
-        elif fresh.origin != "cache":  # as the first token of each process is
-            from .doctor import warn_once
-
-            warn_once(self.app, self.state)
+        if fresh.rotate_ahead or fresh.origin != "cache":
+            self._note(fresh)
         return fresh
 
-    def rotate_after_response(self, app: Flask, response: Response) -> None:
-        """Rotate ahead once the response was sent (request_finished): nobody waits for it."""
+    def of_grant(self, grant_id: str) -> Fresh:
+        """Return the token set of a grant by its id. Raises whatever `Rotator.fresh` raises."""
+        fresh = self.memo.fresh(self.state.rotator, grant_id)
+        self._note(fresh)
+        return fresh
+
+    def _note(self, fresh: Fresh) -> None:
+        if fresh.rotate_ahead or not self.state.is_tried:
+            # By the signal, which brings the response that is sent, whatever other hooks made of it; and only
+            # now: a hook of our own would cost all those requests something that have nothing to do.
+            request_finished.connect(self.work_after_response, self.app)
+
+    def work_after_response(self, app: Flask, response: Response) -> None:
+        """Rotate ahead once the response was sent (request_finished): nobody waits for it.
+
+        In each process the first token is also when its keys are tried on what other workers sealed.
+        """
         if request_grants() is not self:
             return  # another request of this application, which has just finished
-        request_finished.disconnect(self.rotate_after_response, app)
-        rotator, ahead = self.state.rotator, self.memo.rotations_ahead()
+        request_finished.disconnect(self.work_after_response, app)
+        state, ahead = self.state, self.memo.rotations_ahead()
 
-        def rotate_ahead() -> None:
+        def work() -> None:
             with app.app_context():
                 for fresh in ahead:
-                    rotator.rotate_ahead(fresh.grant.id, min_ttl=fresh.min_ttl)
+                    state.rotator.rotate_ahead(fresh.grant.id, min_ttl=fresh.min_ttl)
+                if not state.is_tried:
+                    from .doctor import warn
+
+                    state.is_tried = True
+                    warn(app, state)
 
         if response.direct_passthrough:
             # Werkzeug hands a file's iterator to the server as it is and closes nothing else.
-            response.response = ClosingIterator(cast(Iterable[bytes], response.response), [rotate_ahead])
+            response.response = ClosingIterator(cast(Iterable[bytes], response.response), [work])
         else:
-            response.call_on_close(rotate_ahead)
+            response.call_on_close(work)
 
     def reload(self) -> None:
         """Read the session again and forget every token: the request signed in or out."""

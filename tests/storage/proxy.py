@@ -17,7 +17,8 @@ class CuttingProxy:
     """Stands before a database server; `arm` it, and the next statement that matches is cut.
 
     ``before``: the statement never reaches the server. ``after``: the server has answered it, but the
-    client never sees the answer. Cuts once; all other traffic passes.
+    client never sees the answer. Cuts once; all other traffic passes. ``round_trips``: how often a client
+    has sent something and waited for the answer.
     """
 
     def __init__(self, uri: str) -> None:
@@ -28,6 +29,7 @@ class CuttingProxy:
         self._moment: Moment = "before"
         self._sockets: list[socket.socket] = []
         self.cuts = 0
+        self.round_trips = 0
         self.server_uri = uri
         self.uri = url.set(port=self._listener.getsockname()[1]).render_as_string(hide_password=False)
         self._threads = [threading.Thread(target=self._accept)]
@@ -72,6 +74,8 @@ class CuttingProxy:
     def _from_client(self, link: _Link) -> None:
         with contextlib.suppress(OSError):
             while data := link.client.recv(65536):
+                self.round_trips += link.answered
+                link.answered = False
                 if self._trigger is not None and self._trigger.search(data):
                     self._trigger = None
                     self.cuts += 1
@@ -85,6 +89,7 @@ class CuttingProxy:
     def _from_server(self, link: _Link) -> None:
         with contextlib.suppress(OSError):
             while (data := link.server.recv(65536)) and not link.cut_at_answer:
+                link.answered = True
                 link.client.sendall(data)
         link.cut()
 
@@ -96,6 +101,7 @@ class _Link:
         self.client = client
         self.server = server
         self.cut_at_answer = False
+        self.answered = True
 
     def cut(self) -> None:
         """End both sides."""

@@ -191,7 +191,9 @@ class TestByItself:
         sign_in(client)
         assert self.lines(caplog) == []
         for _ in range(2):
-            assert client.get("/me").status_code == 200
+            answer = client.get("/me")
+            assert answer.status_code == 200
+            answer.close()
         (line,) = self.lines(caplog)
         assert "derived from SECRET_KEY" in line
 
@@ -203,7 +205,7 @@ class TestByItself:
         app, _ = make_app(TOKENROTATE_ENCRYPTION_KEYS=GOOD)
         client = app.test_client()
         sign_in(client)
-        client.get("/me")
+        client.get("/me").close()
         (line,) = self.lines(caplog)
         assert "opens 1 of 2 sampled grants" in line
 
@@ -215,5 +217,5 @@ class TestByItself:
         client = app.test_client()
         with caplog.at_level(logging.INFO):
             sign_in(client)
-            client.get("/me")
+            client.get("/me").close()
         assert self.lines(caplog) == []

@@ -8,7 +8,19 @@ from collections.abc import Callable
 from ..lab import Lab
 from ..report import Report
 
-NAMES = ("overhead", "served", "storm", "steady", "slow", "outage", "growth", "sessions", "memory", "imports")
+NAMES = (
+    "overhead",
+    "served",
+    "storm",
+    "steady",
+    "slow",
+    "outage",
+    "growth",
+    "rotations",
+    "sessions",
+    "memory",
+    "imports",
+)
 
 
 def workload(name: str) -> Callable[[Lab], Report]:
