@@ -93,16 +93,19 @@ class Bench(Halter):
     # faults of what is around
 
     def cut_next_commit(self, moment: str) -> None:
-        """Cut the connection at the next COMMIT, before or after the server has it."""
+        """Cut the connection at the next COMMIT, before or after the server has it.
+
+        On PostgreSQL a claim or a save is one statement, which commits by itself.
+        """
         if self.proxy is not None:
-            self.proxy.arm("COMMIT", "before" if moment == "before" else "after")
+            self.proxy.arm("(?:COMMIT|WITH written)", "before" if moment == "before" else "after")
         else:
             (self.folder / (steps.CUT_BEFORE if moment == "before" else steps.CUT_AFTER)).touch()
 
     def forget_cuts(self) -> None:
-        """Cut nothing any more."""
+        """Cut nothing any more. Raises AssertionError where the cut that was wanted did not come."""
         if self.proxy is not None:
-            self.proxy.disarm()
+            assert self.proxy.is_disarmed, "nothing was cut"
         for name in (steps.CUT_BEFORE, steps.CUT_AFTER):
             (self.folder / name).unlink(missing_ok=True)
 

@@ -40,9 +40,10 @@ class CuttingProxy:
         # BEGIN ISOLATION LEVEL READ COMMITTED is not a COMMIT.
         self._trigger, self._moment = re.compile(statement.encode() + b"(?!TED)"), moment
 
-    def disarm(self) -> None:
-        """Cut nothing."""
-        self._trigger = None
+    @property
+    def is_disarmed(self) -> bool:
+        """Whether the cut that was wanted has come."""
+        return self._trigger is None
 
     def close(self) -> None:
         """Cut everything and stop."""
