@@ -8,34 +8,30 @@ successful.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import ColumnElement, Insert, Row, Update, bindparam, case, insert, null, select, update
+from sqlalchemy import (
+    Row,
+    Update,
+    bindparam,
+    select,
+)
 
 from ..errors import GrantUnreadable, LedgerConflict, StoreUnavailable
 from ..rotation.ports import Overtaken, Release, SaveOutcome
 from ..rotation.tokens import Claim, EndReason, Grant, NewGrant, TokenSet
 from .content import Malformed
 from .engine import Database
-from .ledger import holds_slot, opened, refused, released, rotated
+from .ledger import holds_slot, opened, opening, refused, released, rotated
 from .rows import binding, check_storable, exactly, grant_from_row, is_storable, sealed_tokens
 from .schema import NAME_LENGTH, db_now, grants
 from .sealing import DoesNotOpen, Sealer, fingerprint_of
-from .transactions import Outcome, Transactions
+from .statements import adding, claiming, ending, expiring, living_of, releasing, saving
+from .transactions import Outcome, Transactions, Write
 
 _row = grants.c
-# MariaDB and MySQL evaluate SET from left to right and see what they have just set: the column that
-# tells whose claim it is comes last.
-_CLAIM_COLUMNS = (
-    _row.claim_holder,
-    _row.claim_version,
-    _row.claim_redeems,
-    _row.claim_taken_at,
-    _row.claim_deadline,
-    _row.claim_id,
-)
 
 
 class SqlGrantStore:
@@ -48,15 +44,20 @@ class SqlGrantStore:
         self._transactions = Transactions(database)
         self._sealer = sealer
         self._notifies = notifies
-        # Made once: each cache miss reads a row, and to build the statement takes as long as to execute it.
-        self._row_by_id = select(grants, db_now().label("seen_at")).where(_row.id == bindparam("grant_id"))
+        # What each cache miss and each rotation need is made once.
+        self._row_by_id = select(grants, db_now().label("seen_at")).where(_row.id == bindparam("the_id"))
+        self._claims = Write(claiming(), opened())
+        self._settles = Write(rotated())
+        self._saves = Write(saving(), self._settles.statement)
 
     def add(self, new: NewGrant, *, replaces: str | None = None) -> Grant:
         """Insert a grant and end the one that it replaces. Raises `InvalidTokenResponse`."""
         check_storable(new)
         grant_id = secrets.token_hex(16)
-        statement = self._insert(grant_id, new)
-        end = () if replaces is None else (_end(replaces, "replaced"),)
+        bound_to = binding(grant_id, new.provider, new.user_id, new.subject)
+        sealed = sealed_tokens(self._sealer, new.answer.token_set(now=0.0), bound_to)
+        statement = adding(grant_id, new, sealed)
+        end = () if replaces is None else (ending("replaced").where(_row.id == replaces),)
         patience = self._transactions.patience()
         while self._transactions.write(statement, *end) is not Outcome.WRITTEN:
             if self._read(grant_id) is not None:
@@ -101,14 +102,15 @@ class SqlGrantStore:
         holder = holder[:NAME_LENGTH]
         refresh_token = seen.tokens.refresh_token
         token_hash = None if refresh_token is None else self._sealer.hash(refresh_token)
-        statement = _claim(claim, doubts=doubts, holder=holder, seconds=seconds)
-        entry = opened(claim, slot=doubts, token_hash=token_hash, holder=holder)
+        values = {**opening(claim, slot=doubts, token_hash=token_hash, holder=holder), "the_seconds": seconds}
+        write = self._claims
         told: tuple[Update, ...] = ()
         if unanswered is not None:
             before, status = unanswered
             told = (released(before, Release(in_doubt=True, verdict="unknown", http_status=status)),)
+            write = Write(write.statement, *write.then, *told)
         patience = self._transactions.patience()
-        while (outcome := self._transactions.write(statement, entry, *told)) is not Outcome.WRITTEN:
+        while (outcome := self._transactions.write(write, values=values)) is not Outcome.WRITTEN:
             # The slot before the row: a Galera node may apply another worker's claim between two reads, and
             # its slot beside a row that has not moved yet would look like a second redemption.
             held = outcome is Outcome.LOST and self._transactions.read(holds_slot(claim, doubts)) is not None
@@ -128,17 +130,26 @@ class SqlGrantStore:
         self, seen: Grant, claim: Claim, tokens: TokenSet, *, http_status: int | None = None
     ) -> SaveOutcome:
         """Store the token set unless a newer one is stored or the grant has ended."""
-        statement = self._save(seen, claim, tokens)
-        settles = rotated(claim, http_status)
+        bound_to = binding(seen.id, seen.provider, seen.user_id, seen.subject)
+        settled = {"the_claim_id": claim.id, "the_http_status": http_status}
+        values = {
+            "the_grant_id": claim.grant_id,
+            "the_version": claim.version,
+            "the_sealed": sealed_tokens(self._sealer, tokens, bound_to),
+            "the_expires_at": tokens.expires_at,
+            "the_lifetime": tokens.lifetime,
+            "the_refresh_expires_at": tokens.refresh_expires_at,
+            **settled,
+        }
         patience = self._transactions.patience()
         wakes = self._waiters_of(claim)
-        while self._transactions.write(statement, settles, wakes=wakes) is not Outcome.WRITTEN:
+        while self._transactions.write(self._saves, wakes=wakes, values=values) is not Outcome.WRITTEN:
             row = self._read(claim.grant_id)
             if row is None or row.ended_at is not None:
-                self._tell_ledger(settles)
+                self._tell_ledger(self._settles, settled)
                 return SaveOutcome.ENDED
             if row.token_version > claim.version:
-                self._tell_ledger(settles)
+                self._tell_ledger(self._settles, settled)
                 return SaveOutcome.SUPERSEDED
             if row.token_version == claim.version:
                 break
@@ -147,20 +158,7 @@ class SqlGrantStore:
 
     def release(self, claim: Claim, how: Release) -> bool:
         """Clear the claim by its id."""
-        failed = how.retry_after is not None
-        statement = (
-            update(grants)
-            .where(_row.id == claim.grant_id, _row.claim_id == claim.id)
-            .values(
-                version=_row.version + 1,
-                doubts=_row.doubts + int(how.in_doubt),
-                retry_at=null() if how.retry_after is None else db_now() + how.retry_after,
-                failure=how.failure[:NAME_LENGTH] if failed and how.failure else None,
-                failures=_row.failures + 1 if failed else 0,
-                **dict.fromkeys(column.name for column in _CLAIM_COLUMNS),
-            )
-        )
-        settles = released(claim, how)
+        statement, settles = releasing(claim, how), released(claim, how)
         done = self._written(
             claim.grant_id,
             (statement, settles),
@@ -182,7 +180,7 @@ class SqlGrantStore:
         http_status: int | None = None,
     ) -> bool:
         """End the row, or end it as far as the claim may."""
-        statement = _end(grant_id, reason)
+        statement = ending(reason).where(_row.id == grant_id)
         settles: tuple[Update, ...] = ()
         wakes = None
         if claim is not None:
@@ -204,14 +202,9 @@ class SqlGrantStore:
 
     def expire(self, grant_id: str, token_version: int) -> bool:
         """Set the expiry of the stored access token to now."""
-        statement = (
-            update(grants)
-            .where(_row.id == grant_id, _row.token_version == token_version)
-            .values(expires_at=db_now())
-        )
         return self._written(
             grant_id,
-            (statement,),
+            (expiring(grant_id, token_version),),
             eligible=lambda row: row.token_version == token_version,
             applied=lambda row: False,
         )
@@ -219,7 +212,7 @@ class SqlGrantStore:
     def _read(self, grant_id: str) -> Row[Any] | None:
         if not is_storable(grant_id):
             return None
-        return self._transactions.read(self._row_by_id, grant_id=grant_id)
+        return self._transactions.read(self._row_by_id, the_id=grant_id)
 
     def _grant_from(self, row: Row[Any]) -> Grant:
         try:
@@ -260,93 +253,7 @@ class SqlGrantStore:
             patience.spend()
         return True
 
-    def _tell_ledger(self, settles: Update) -> None:
+    def _tell_ledger(self, settles: Write | Update, values: Mapping[str, object] | None = None) -> None:
         """Write down the outcome of a claim that the row has moved past: for people, so tried once."""
         with suppress(StoreUnavailable):
-            self._transactions.write(settles)
-
-    def _insert(self, grant_id: str, new: NewGrant) -> Insert:
-        bound_to = binding(grant_id, new.provider, new.user_id, new.subject)
-        answer = new.answer
-        now = db_now()
-        return insert(grants).values(
-            id=grant_id,
-            provider=new.provider,
-            subject=new.subject,
-            user_id=new.user_id,
-            created_at=now,
-            version=0,
-            token_version=0,
-            sealed=sealed_tokens(self._sealer, answer.token_set(now=0.0), bound_to),
-            expires_at=None if answer.expires_in is None else now + answer.expires_in,
-            lifetime=answer.expires_in,
-            refresh_expires_at=None if answer.refresh_expires_in is None else now + answer.refresh_expires_in,
-            doubts=0,
-            failures=0,
-        )
-
-    def _save(self, seen: Grant, claim: Claim, tokens: TokenSet) -> Update:
-        bound_to = binding(seen.id, seen.provider, seen.user_id, seen.subject)
-        return (
-            update(grants)
-            # Fenced by the token version alone: a late winner's row has moved, and its token set is
-            # the only copy. The newest claim's token set wins, whichever is saved last.
-            .where(_row.id == claim.grant_id, _row.token_version < claim.version, _row.ended_at.is_(None))
-            .ordered_values(
-                (_row.version, _row.version + 1),
-                (_row.token_version, claim.version),
-                (_row.sealed, sealed_tokens(self._sealer, tokens, bound_to)),
-                (_row.expires_at, tokens.expires_at),
-                (_row.lifetime, tokens.lifetime),
-                (_row.refresh_expires_at, tokens.refresh_expires_at),
-                (_row.doubts, 0),
-                (_row.retry_at, None),
-                (_row.failure, None),
-                (_row.failures, 0),
-                *(
-                    (column, case((_row.claim_id == claim.id, null()), else_=column))
-                    for column in _CLAIM_COLUMNS
-                ),
-            )
-        )
-
-
-def living_of(user_id: str) -> ColumnElement[bool]:
-    """Return the condition that a grant is the user's and has not ended."""
-    return exactly(_row.user_id, user_id) & _row.ended_at.is_(None)
-
-
-def _claim(claim: Claim, *, doubts: int, holder: str, seconds: float) -> Update:
-    now = db_now()
-    return (
-        update(grants)
-        .where(_row.id == claim.grant_id, _row.version == claim.version - 1, _row.ended_at.is_(None))
-        .values(
-            version=claim.version,
-            doubts=doubts,
-            claim_id=claim.id,
-            claim_holder=holder,
-            claim_version=claim.version,
-            claim_redeems=claim.redeems,
-            claim_taken_at=now,
-            claim_deadline=now + seconds,
-        )
-    )
-
-
-def ending(reason: EndReason) -> Update:
-    """Return the statement that ends the grants that the caller picks, where they have not ended."""
-    return (
-        update(grants)
-        .where(_row.ended_at.is_(None))
-        .values(
-            version=_row.version + 1,
-            ended_at=db_now(),
-            end_reason=reason,
-            **dict.fromkeys(column.name for column in _CLAIM_COLUMNS),
-        )
-    )
-
-
-def _end(grant_id: str, reason: EndReason) -> Update:
-    return ending(reason).where(_row.id == grant_id)
+            self._transactions.write(settles, values=values)

@@ -8,31 +8,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Insert, Select, Update, insert, literal, null, select, update
+from sqlalchemy import Insert, Select, Update, bindparam, insert, null, select, update
 
 from ..rotation.ports import Release
 from ..rotation.tokens import Claim
 from .schema import db_now, redemptions
 
 _row = redemptions.c
+_OPENING = ("claim_id", "grant_id", "version", "redeems", "slot", "token_hash", "holder")
 
 
-def opened(claim: Claim, *, slot: int, token_hash: str | None, holder: str) -> Insert:
-    """Return the insert of the row of ``claim``, which takes the slot."""
-    values: dict[str, Any] = {
-        "claim_id": claim.id,
-        "grant_id": claim.grant_id,
-        "version": claim.version,
-        "redeems": claim.redeems,
-        "slot": slot,
-        "token_hash": token_hash,
-        "holder": holder,
-    }
-    facts = [literal(value, _row[name].type).label(name) for name, value in values.items()]
+def opened() -> Insert:
+    """Return the insert of a claim's row, which takes the slot; its values are `opening`."""
+    facts = [bindparam(f"the_{name}", type_=_row[name].type).label(name) for name in _OPENING]
     # From a select, which can have a condition: see `transactions`.
     return insert(redemptions).from_select(
-        [*values, "claimed_at"], select(*facts, db_now().label("claimed_at"))
+        [*_OPENING, "claimed_at"], select(*facts, db_now().label("claimed_at"))
     )
+
+
+def opening(claim: Claim, *, slot: int, token_hash: str | None, holder: str) -> dict[str, object]:
+    """Return the values of `opened`."""
+    facts = (claim.id, claim.grant_id, claim.version, claim.redeems, slot, token_hash, holder)
+    return {f"the_{name}": value for name, value in zip(_OPENING, facts, strict=True)}
 
 
 def holds_slot(claim: Claim, slot: int) -> Select[Any]:
@@ -42,9 +40,13 @@ def holds_slot(claim: Claim, slot: int) -> Select[Any]:
     )
 
 
-def rotated(claim: Claim, http_status: int | None) -> Update:
-    """Return the update that tells that ``claim`` brought a token set."""
-    return _settled(claim, "rotated", http_status)
+def rotated() -> Update:
+    """Return the update that tells that ``the_claim_id`` brought a token set, with ``the_http_status``."""
+    return (
+        update(redemptions)
+        .where(_row.claim_id == bindparam("the_claim_id"))
+        .values(settled_at=db_now(), verdict="rotated", http_status=bindparam("the_http_status"))
+    )
 
 
 def refused(claim: Claim, http_status: int | None) -> Update:

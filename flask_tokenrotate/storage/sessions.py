@@ -14,9 +14,9 @@ from sqlalchemy import ColumnElement, Row, Update, delete, insert, select, updat
 
 from ..rotation.tokens import Secret
 from .engine import Database
-from .grants import ending, living_of
 from .rows import exactly, hashed, is_storable
 from .schema import db_now, grants, sessions
+from .statements import ending, living_of
 from .transactions import Outcome, Patience, Transactions
 
 KEEP_ENDED_SECONDS = 3600.0

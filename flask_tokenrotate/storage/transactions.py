@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -34,7 +34,9 @@ from sqlalchemy import (
     Insert,
     Row,
     Select,
+    String,
     Update,
+    bindparam,
     exists,
     func,
     insert,
@@ -123,23 +125,29 @@ class Transactions:
                     raise translated(error, engine) from cause(error)
 
     def write(
-        self, statement: UpdateBase, *then: UpdateBase, guarded: bool = True, wakes: str | None = None
+        self,
+        write: Write | UpdateBase,
+        *then: UpdateBase,
+        guarded: bool = True,
+        wakes: str | None = None,
+        values: Mapping[str, object] | None = None,
     ) -> Outcome:
-        """Execute ``statement`` in a transaction of its own and, if it touched a row, ``then``; commit.
+        """Execute ``write`` in a transaction of its own and, if it touched a row, ``then``; commit.
 
         Not ``guarded``: ``then`` is executed in any case, and the outcome of what commits is WRITTEN.
         ``wakes``: the grant whose waiters in all processes are told, on PostgreSQL, if it is written.
-        Raises `StoreUnavailable` and `TablesMissing` when certainly nothing was written and trying
-        again is of no use.
+        ``values`` are those of this time, for a `Write` that was made once. Raises `StoreUnavailable` and
+        `TablesMissing` when certainly nothing was written and trying again is of no use.
         """
         engine = self._database.engine()
-        if engine.dialect.name == "postgresql" and guarded and (then or wakes):
-            execute = _all_in_one(statement, then, wakes)
-        else:
-            execute = _one_by_one(statement, then, guarded=guarded)
+        if not isinstance(write, Write):
+            write = Write(write, *then, guarded=guarded)
+        in_one = engine.dialect.name == "postgresql" and write.guarded and (write.then or wakes)
         try:
             with engine.connect() as connection:
-                return _commit(connection, execute)
+                if in_one:
+                    return _commit(connection, lambda: write.executed_in_one(connection, wakes, values or {}))
+                return _commit(connection, lambda: write.executed_in_turn(connection, values or {}))
         except SQLAlchemyError as error:
             failure = classify(error) if isinstance(error, DBAPIError) else Failure.REFUSED
             if failure is Failure.LOST:
@@ -149,10 +157,53 @@ class Transactions:
             raise translated(error, engine) from cause(error)
 
 
-def _commit(connection: Connection, execute: Callable[[Connection], bool]) -> Outcome:
+class Write:
+    """A statement and what follows it in its transaction, if it touched a row or is not ``guarded``.
+
+    May be made once and executed often, with other values for its bind parameters: to build what the
+    protocol writes takes longer than to execute it. No parameter may have the name of a column.
+    """
+
+    def __init__(self, statement: UpdateBase, *then: UpdateBase, guarded: bool = True) -> None:
+        self.statement = statement
+        self.then = then
+        self.guarded = guarded
+        self._whole: dict[bool, Select[Any]] = {}
+
+    def executed_in_turn(self, connection: Connection, values: Mapping[str, object]) -> bool:
+        """Execute one statement after the other; return whether the first has touched a row."""
+        if self.then:
+            _begin(connection)
+        result: CursorResult[Any] = connection.execute(self.statement, values)
+        # PostgreSQL's driver tells no row count of an INSERT, which writes its row or raises.
+        written = not self.guarded or result.is_insert or result.rowcount == 1
+        if written:
+            for each in self.then:
+                connection.execute(each, values)
+        return written
+
+    def executed_in_one(
+        self, connection: Connection, wakes: str | None, values: Mapping[str, object]
+    ) -> bool:
+        """Do the same on PostgreSQL in one statement, and notify those who wait when it commits."""
+        notifies = wakes is not None
+        if notifies not in self._whole:
+            self._whole[notifies] = self._in_one(notifies=notifies)
+        rows = connection.execute(self._whole[notifies], {**values, "waiters_of": wakes})
+        return len(rows.all()) == 1
+
+    def _in_one(self, *, notifies: bool) -> Select[Any]:
+        written = self.statement.returning(literal(1).label("one")).cte("written")
+        happened = exists(select(written.c.one))
+        followers = [_only_if(happened, each).cte(f"then_{number}") for number, each in enumerate(self.then)]
+        told = func.pg_notify(CHANNEL, bindparam("waiters_of", type_=String)) if notifies else literal(1)
+        return select(told).select_from(written).add_cte(*followers)
+
+
+def _commit(connection: Connection, execute: Callable[[], bool]) -> Outcome:
     """Execute and commit; where that fails, leave nothing open before the error goes on."""
     try:
-        written = execute(connection)
+        written = execute()
         connection.commit()
     except DBAPIError:
         try:
@@ -165,43 +216,12 @@ def _commit(connection: Connection, execute: Callable[[Connection], bool]) -> Ou
     return Outcome.WRITTEN if written else Outcome.UNTOUCHED
 
 
-def _one_by_one(
-    statement: UpdateBase, then: tuple[UpdateBase, ...], *, guarded: bool
-) -> Callable[[Connection], bool]:
-    """Return what executes the statements and tells whether the first one touched a row."""
-
-    def execute(connection: Connection) -> bool:
-        if then:
-            _begin(connection)
-        result: CursorResult[Any] = connection.execute(statement)
-        # PostgreSQL's driver tells no row count of an INSERT, which writes its row or raises.
-        written = not guarded or result.is_insert or result.rowcount == 1
-        if written:
-            for each in then:
-                connection.execute(each)
-        return written
-
-    return execute
-
-
 def _begin(connection: Connection) -> None:
     """Begin by hand: on a connection that commits each statement the next would be no transaction."""
     connection.begin()
     # An application's SQLite engine may have begun in its own way, as SQLAlchemy's documentation advises.
     if not getattr(connection.connection.dbapi_connection, "in_transaction", False):
         connection.exec_driver_sql("BEGIN")
-
-
-def _all_in_one(
-    statement: UpdateBase, then: tuple[UpdateBase, ...], wakes: str | None
-) -> Callable[[Connection], bool]:
-    """Return what does the same on PostgreSQL, in one statement, and notifies when it commits."""
-    written = statement.returning(literal(1).label("one")).cte("written")
-    happened = exists(select(written.c.one))
-    told = literal(1) if wakes is None else func.pg_notify(CHANNEL, wakes)
-    followers = [_only_if(happened, each).cte(f"then_{number}") for number, each in enumerate(then)]
-    whole = select(told).select_from(written).add_cte(*followers)
-    return lambda connection: len(connection.execute(whole).all()) == 1
 
 
 def _only_if(condition: Exists, statement: UpdateBase) -> UpdateBase:

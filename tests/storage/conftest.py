@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flask_tokenrotate.storage import Database, attempts, grants, ledger
+from flask_tokenrotate.storage import Database, attempts, grants, ledger, statements
 from flask_tokenrotate.testing.clock import ManualClock
 from flask_tokenrotate.testing.memory import MemoryAttemptStore, MemoryGrantStore
 
@@ -76,7 +76,7 @@ def stores(opened: Database | None, monkeypatch: pytest.MonkeyPatch) -> Iterator
     if opened is None:
         yield Stores(grants=MemoryGrantStore(clock), attempts=MemoryAttemptStore(clock), clock=clock)
         return
-    for module in (grants, attempts, ledger):
+    for module in (grants, statements, attempts, ledger):
         monkeypatch.setattr(module, "db_now", clock_in_statements(clock))
     grant_store, attempt_store = sql_stores(opened)
     yield Stores(grants=grant_store, attempts=attempt_store, clock=clock, database=opened)

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.schema import DropIndex
 
 from flask_tokenrotate.errors import LedgerConflict
 from flask_tokenrotate.rotation.ports import Release
 from flask_tokenrotate.storage import Database, SqlGrantStore, create_tables
-from flask_tokenrotate.storage import grants as grants_module
 from flask_tokenrotate.storage.audit import Audit
+from flask_tokenrotate.storage.ledger import opened as opened_in_ledger
 from flask_tokenrotate.storage.schema import grants, redemptions
-from flask_tokenrotate.storage.transactions import Outcome, Transactions
+from flask_tokenrotate.storage.transactions import Outcome, Transactions, Write
 
 from .backends import SEALER, claimed, loaded, new_grant, sql_stores, token_set
 
@@ -109,20 +109,19 @@ def test_nothing_is_found_where_everything_is_right(opened: Database, store: Sql
     assert Audit(opened).breaches() == []
 
 
-def skip_compare_and_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def skip_compare_and_set(store: SqlGrantStore) -> None:
     """Break the build: a claim no longer looks at the version that it was decided on."""
-
-    def claim(claim: Any, **facts: Any) -> Any:
-        return update(grants).where(grants.c.id == claim.grant_id).values(claim_id=claim.id)
-
-    monkeypatch.setattr(grants_module, "_claim", claim)
+    mine = grants.c.id == bindparam("the_grant_id")
+    store._claims = Write(
+        update(grants).where(mine).values(claim_id=bindparam("the_claim_id")), opened_in_ledger()
+    )
 
 
 def test_the_audit_finds_the_double_redemption_of_a_broken_build(
-    opened: Database, store: SqlGrantStore, monkeypatch: pytest.MonkeyPatch
+    opened: Database, store: SqlGrantStore
 ) -> None:
     """Without compare-and-set and without the unique index two workers redeem one token: it shows."""
-    skip_compare_and_set(monkeypatch)
+    skip_compare_and_set(store)
     execute(opened, *(DropIndex(index) for index in redemptions.indexes))
     grant = store.add(new_grant())
     for _ in range(2):
@@ -139,7 +138,7 @@ def test_the_index_alone_stops_the_broken_build(
 ) -> None:
     """The control: with the index in place the second worker of the same build is refused by the database."""
     grant = store.add(new_grant())
-    skip_compare_and_set(monkeypatch)
+    skip_compare_and_set(store)
     assert claimed(store, grant) is not None
     with pytest.raises(LedgerConflict):
         claimed(store, grant)

@@ -14,6 +14,7 @@ from flask_tokenrotate.rotation.tokens import Secret
 from flask_tokenrotate.storage import Database, SqlSessionStore, create_tables
 from flask_tokenrotate.storage import grants as grants_module
 from flask_tokenrotate.storage import sessions as sessions_module
+from flask_tokenrotate.storage import statements as statements_module
 from flask_tokenrotate.storage.schema import grants, sessions
 from flask_tokenrotate.storage.sessions import KEEP_ENDED_SECONDS
 from flask_tokenrotate.storage.transactions import Outcome, Transactions
@@ -29,7 +30,7 @@ SID = Secret("the-id-of-a-session")
 def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
     """The database's clock, moved by hand."""
     clock = ManualClock()
-    for module in (grants_module, sessions_module):
+    for module in (grants_module, statements_module, sessions_module):
         monkeypatch.setattr(module, "db_now", clock_in_statements(clock))
     return clock
 

@@ -1,0 +1,147 @@
+"""What the protocol writes to a grant's row, as guarded statements.
+
+Each carries a mark by which the row itself tells whether it was applied (see `transactions`). Those of every
+rotation have bind parameters and are made once.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    Insert,
+    Integer,
+    String,
+    Update,
+    bindparam,
+    case,
+    insert,
+    null,
+    update,
+)
+
+from ..rotation.ports import Release
+from ..rotation.tokens import Claim, EndReason, NewGrant
+from .rows import exactly
+from .schema import NAME_LENGTH, db_now, grants
+
+_row = grants.c
+# MariaDB and MySQL evaluate SET from left to right and see what they have just set: the column that
+# tells whose claim it is comes last.
+_CLAIM_COLUMNS = (
+    _row.claim_holder,
+    _row.claim_version,
+    _row.claim_redeems,
+    _row.claim_taken_at,
+    _row.claim_deadline,
+    _row.claim_id,
+)
+_TOKEN_COLUMNS = (_row.sealed, _row.expires_at, _row.lifetime, _row.refresh_expires_at)
+
+
+def living_of(user_id: str) -> ColumnElement[bool]:
+    """Return the condition that a grant is the user's and has not ended."""
+    return exactly(_row.user_id, user_id) & _row.ended_at.is_(None)
+
+
+def adding(grant_id: str, new: NewGrant, sealed: bytes) -> Insert:
+    """Return what inserts a grant."""
+    answer = new.answer
+    now = db_now()
+    return insert(grants).values(
+        id=grant_id,
+        provider=new.provider,
+        subject=new.subject,
+        user_id=new.user_id,
+        created_at=now,
+        version=0,
+        token_version=0,
+        sealed=sealed,
+        expires_at=None if answer.expires_in is None else now + answer.expires_in,
+        lifetime=answer.expires_in,
+        refresh_expires_at=None if answer.refresh_expires_in is None else now + answer.refresh_expires_in,
+        doubts=0,
+        failures=0,
+    )
+
+
+def claiming() -> Update:
+    """Return what takes the claim; the values are those of `ledger.opening`, and ``the_seconds``."""
+    now = db_now()
+    version = bindparam("the_version", type_=Integer)
+    return (
+        update(grants)
+        .where(_row.id == bindparam("the_grant_id"), _row.version == version - 1, _row.ended_at.is_(None))
+        .values(
+            version=version,
+            doubts=bindparam("the_slot"),
+            claim_id=bindparam("the_claim_id"),
+            claim_holder=bindparam("the_holder"),
+            claim_version=version,
+            claim_redeems=bindparam("the_redeems"),
+            claim_taken_at=now,
+            claim_deadline=now + bindparam("the_seconds", type_=Double),
+        )
+    )
+
+
+def saving() -> Update:
+    """Return what saves a token set; the values are those of `SqlGrantStore.save`."""
+    version = bindparam("the_version", type_=Integer)
+    claim_id = bindparam("the_claim_id", type_=String)
+    return (
+        update(grants)
+        # Fenced by the token version alone: a late winner's row has moved, and its token set is
+        # the only copy. The newest claim's token set wins, whichever is saved last.
+        .where(_row.id == bindparam("the_grant_id"), _row.token_version < version, _row.ended_at.is_(None))
+        .ordered_values(
+            (_row.version, _row.version + 1),
+            (_row.token_version, version),
+            *((column, bindparam(f"the_{column.name}", type_=column.type)) for column in _TOKEN_COLUMNS),
+            (_row.doubts, 0),
+            (_row.retry_at, None),
+            (_row.failure, None),
+            (_row.failures, 0),
+            *((column, case((_row.claim_id == claim_id, null()), else_=column)) for column in _CLAIM_COLUMNS),
+        )
+    )
+
+
+def releasing(claim: Claim, how: Release) -> Update:
+    """Return what gives the claim up, if it still stands."""
+    failed = how.retry_after is not None
+    return (
+        update(grants)
+        .where(_row.id == claim.grant_id, _row.claim_id == claim.id)
+        .values(
+            version=_row.version + 1,
+            doubts=_row.doubts + int(how.in_doubt),
+            retry_at=null() if how.retry_after is None else db_now() + how.retry_after,
+            failure=how.failure[:NAME_LENGTH] if failed and how.failure else None,
+            failures=_row.failures + 1 if failed else 0,
+            **dict.fromkeys(column.name for column in _CLAIM_COLUMNS),
+        )
+    )
+
+
+def expiring(grant_id: str, token_version: int) -> Update:
+    """Return what marks the access token of a token version as dead."""
+    return (
+        update(grants)
+        .where(_row.id == grant_id, _row.token_version == token_version)
+        .values(expires_at=db_now())
+    )
+
+
+def ending(reason: EndReason) -> Update:
+    """Return the statement that ends the grants that the caller picks, where they have not ended."""
+    return (
+        update(grants)
+        .where(_row.ended_at.is_(None))
+        .values(
+            version=_row.version + 1,
+            ended_at=db_now(),
+            end_reason=reason,
+            **dict.fromkeys(column.name for column in _CLAIM_COLUMNS),
+        )
+    )
