@@ -15,7 +15,7 @@ def call_in_forked_child(method: Callable[[], None]) -> None:
 
 
 def _forked() -> None:
-    for reference in _forgetters:
+    for reference in _forgetters.copy():
         method = reference()
         if method is not None:
             method()

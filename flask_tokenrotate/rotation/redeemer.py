@@ -115,7 +115,8 @@ class Redeemer:
                 unanswered=unanswered,
             )
             if isinstance(claim, Overtaken):
-                return claim
+                # After a replay's lost claim the ledger was told as well, and the row is a while old.
+                return claim if unanswered is None else None
             self._observer.notify("claimed", grant, {"claim_version": claim.version, "doubts": doubts})
             posted_at = self._clock.monotonic()
             verdict = self._post(grant, claimed_at, posted_at)
@@ -316,18 +317,21 @@ class Redeemer:
         )
         return Sighting(grant, monotonic)
 
-    def save_what_is_unsaved(self) -> None:
-        """Try once more to save the token sets that could not be saved when they came.
+    def save_what_is_unsaved(self) -> bool:
+        """Try once more to save the token sets that could not be saved when they came; return if any was.
 
         Called before each read of a row: the sooner the database has them, the less likely another
         worker takes the claim for in doubt. They are kept until the database is back.
         """
+        any_saved = False
         for unsaved in list(self._unsaved.values()):
             try:
                 self.rescuer.save(unsaved)
             except StoreUnavailable:
                 continue  # one row that another transaction has locked must not cost the others
             self._unsaved.pop(unsaved.claim.id, None)
+            any_saved = True
+        return any_saved
 
     def has_unsaved(self, grant_id: str) -> bool:
         """Return whether a token set of the grant waits in memory to be saved."""

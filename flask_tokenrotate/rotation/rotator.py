@@ -350,8 +350,9 @@ class Rotator:
 
     def _load(self, grant_id: str, overtaken: Overtaken | None = None) -> Sighting:
         """Look at the row; or at what a lost claim found in it just now, which spares each loser a read."""
-        self._redeemer.save_what_is_unsaved()
-        grant = self._store.load(grant_id) if overtaken is None else overtaken.row
+        saved = self._redeemer.save_what_is_unsaved()
+        # What was saved just now is not in a row that was seen before.
+        grant = self._store.load(grant_id) if overtaken is None or saved else overtaken.row
         if grant is None:
             raise SignInRequired(None, "no_grant")
         if self._redeemer.rescuer.take_up_for(grant):

@@ -70,6 +70,11 @@ def classify(error: DBAPIError) -> Failure:
     return by_code.get(code, Failure.REFUSED)
 
 
+def has_answered(error: SQLAlchemyError) -> bool:
+    """Return whether PostgreSQL itself refused, so that it is there to be asked for something else."""
+    return isinstance(error, DBAPIError) and isinstance(_code(error.orig), str)
+
+
 def _code(original: BaseException | None) -> int | str | None:
     """Return the driver's code: a number from MariaDB and MySQL, else an SQLSTATE.
 

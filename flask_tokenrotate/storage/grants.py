@@ -131,9 +131,12 @@ class SqlGrantStore:
     ) -> SaveOutcome:
         """Store the token set unless a newer one is stored or the grant has ended."""
         bound_to = binding(seen.id, seen.provider, seen.user_id, seen.subject)
-        settled = {"the_claim_id": claim.id, "the_http_status": http_status}
-        values = {
+        settled = {
+            "the_claim_id": claim.id,
             "the_grant_id": claim.grant_id,
+            "the_http_status": http_status,
+        }
+        values = {
             "the_version": claim.version,
             "the_sealed": sealed_tokens(self._sealer, tokens, bound_to),
             "the_expires_at": tokens.expires_at,

@@ -41,10 +41,14 @@ def holds_slot(claim: Claim, slot: int) -> Select[Any]:
 
 
 def rotated() -> Update:
-    """Return the update that tells that ``the_claim_id`` brought a token set, with ``the_http_status``."""
+    """Return the update that tells that a claim brought a token set.
+
+    Its values: ``the_claim_id``, ``the_grant_id`` and ``the_http_status``.
+    """
     return (
         update(redemptions)
-        .where(_row.claim_id == bindparam("the_claim_id"))
+        # By grant as well, which finds the partition where the table has some.
+        .where(_row.claim_id == bindparam("the_claim_id"), _row.grant_id == bindparam("the_grant_id"))
         .values(settled_at=db_now(), verdict="rotated", http_status=bindparam("the_http_status"))
     )
 
@@ -63,6 +67,6 @@ def released(claim: Claim, how: Release) -> Update:
 def _settled(claim: Claim, verdict: str, http_status: int | None) -> Update:
     return (
         update(redemptions)
-        .where(_row.claim_id == claim.id)
+        .where(_row.claim_id == claim.id, _row.grant_id == claim.grant_id)
         .values(settled_at=db_now(), verdict=verdict, http_status=http_status)
     )

@@ -9,13 +9,14 @@ that goes through the pool: behind a pooler that hands out another server connec
 from __future__ import annotations
 
 import logging
+import math
+import os
 import secrets
 import selectors
 import threading
-from contextlib import closing
 from typing import Any, Self
 
-from sqlalchemy import func, select
+from sqlalchemy import Engine, func, select
 
 from ..forks import call_in_forked_child
 from ..rotation.ports import Clock, Event
@@ -27,7 +28,8 @@ CHANNEL = "tokenrotate"
 
 LINGER_SECONDS = 60.0
 TRIAL_SECONDS = 2.0
-"""How long the notification that the listener sends to itself may take."""
+TRIAL_EVERY_SECONDS = 30.0
+"""How long the notification that the listener sends to itself may take, and how often it sends one."""
 
 PAUSE_SECONDS = 60.0
 """Before another attempt where notifications do not arrive or the connection broke."""
@@ -36,6 +38,11 @@ _SLICE_SECONDS = 1.0
 """How long the thread waits at a time before it looks whether it is still wanted."""
 
 _left_to_the_parent: list[object] = []
+
+
+def can_notify(engine: Engine) -> bool:
+    """Return whether claims that are settled on ``engine`` can be told, and heard of."""
+    return (engine.dialect.name, engine.dialect.driver) == ("postgresql", "psycopg")
 
 
 class Listener:
@@ -87,33 +94,48 @@ class Listener:
         now = self._clock.monotonic()
         with self._lock:
             self._wanted_until = max(self._wanted_until, now + seconds + LINGER_SECONDS)
-            if self._thread is None and self._enabled and now >= self._not_before and self._can_listen():
-                self._thread = threading.Thread(target=self._run, name="tokenrotate-listener", daemon=True)
-                self._thread.start()
-
-    def _can_listen(self) -> bool:
-        dialect = self._database.engine().dialect
-        return (dialect.name, dialect.driver) == ("postgresql", "psycopg")
+            if self._thread is not None or not self._enabled or now < self._not_before:
+                return
+            if can_notify(self._database.engine()):
+                thread = threading.Thread(target=self._run, name="tokenrotate-listener", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    # No thread to be had; the request can do without.
+                    self._not_before = now + PAUSE_SECONDS
+                else:
+                    self._thread = thread
 
     def _run(self) -> None:
+        connection, process = None, os.getpid()
         try:
-            with closing(self._connect()) as connection:
-                self._listen(connection)
+            connection = self._connect()
+            self._listen(connection, process)
         except Exception as error:
             # Whatever it is: a request can always look at the row.
-            self._not_before = self._clock.monotonic() + PAUSE_SECONDS
-            logger.warning(
-                "no notifications from the grant database (%s), next attempt in %.0f s: requests that wait "
-                "look at the row now and then. TOKENROTATE_LISTEN = False spares the attempts.",
-                type(error).__name__,
-                PAUSE_SECONDS,
-            )
+            if os.getpid() == process:
+                self._give_up(error)
         finally:
-            self._connection = None
-            with self._lock:
-                self._thread = None
-                self._hearing += self._hearing % 2
-                self._wake_all()
+            # A greenlet lives on in a forked child, where the connection is still the parent's.
+            if os.getpid() == process:
+                if connection is not None:
+                    connection.close()
+                with self._lock:
+                    self._thread = self._connection = None
+                    self._hearing += self._hearing % 2
+                    self._wake_all()
+
+    def _give_up(self, error: Exception) -> None:
+        self._not_before = self._clock.monotonic() + PAUSE_SECONDS
+        # A pooler that lets nothing through will not either next time, and keeps a server's connection
+        # that listens from each attempt.
+        self._enabled = bool(self._hearing)
+        logger.warning(
+            "no notifications from the grant database (%s), %s: requests that wait look at the row now and "
+            "then. TOKENROTATE_LISTEN = False spares the attempts.",
+            type(error).__name__,
+            f"next attempt in {PAUSE_SECONDS:.0f} s" if self._enabled else "no other attempt by this process",
+        )
 
     def _connect(self) -> Any:
         """Return a psycopg connection that no longer belongs to the pool and commits each statement."""
@@ -124,23 +146,32 @@ class Listener:
         self._connection = connection
         return connection
 
-    def _listen(self, connection: Any) -> None:
+    def _listen(self, connection: Any, process: int) -> None:
         connection.execute(f"LISTEN {CHANNEL}")
         trial = secrets.token_hex(16)
-        give_up_at = self._clock.monotonic() + TRIAL_SECONDS
-        with self._database.engine().connect() as other:
-            other.execute(select(func.pg_notify(CHANNEL, trial)))
-            other.commit()
+        next_trial, give_up_at = self._clock.monotonic(), math.inf
         with selectors.DefaultSelector() as selector:
             selector.register(connection, selectors.EVENT_READ)
             while (now := self._clock.monotonic()) < self._wanted_until:
-                if not self._hearing % 2 and now > give_up_at:
+                if now >= give_up_at:
                     raise TimeoutError
+                if now >= next_trial:
+                    # Again and again: a connection whose other end has gone without a word stays silent.
+                    self._notify(trial)
+                    next_trial, give_up_at = math.inf, now + TRIAL_SECONDS
                 selector.select(_SLICE_SECONDS)
+                if os.getpid() != process:
+                    return
                 for note in connection.notifies(timeout=0):
                     if note.payload == trial:
-                        self._hearing += 1
+                        next_trial, give_up_at = now + TRIAL_EVERY_SECONDS, math.inf
+                        self._hearing += 1 - self._hearing % 2
                     self._wake(note.payload)
+
+    def _notify(self, payload: str) -> None:
+        with self._database.engine().connect() as connection:
+            connection.execute(select(func.pg_notify(CHANNEL, payload)))
+            connection.commit()
 
     def _wake(self, grant_id: str) -> None:
         with self._lock:

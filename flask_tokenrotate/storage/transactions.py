@@ -48,8 +48,8 @@ from sqlalchemy.sql.dml import UpdateBase
 
 from ..errors import StoreUnavailable
 from .engine import Database
-from .failures import Failure, cause, classify, place, translated
-from .listening import CHANNEL
+from .failures import Failure, cause, classify, has_answered, place, translated
+from .listening import CHANNEL, can_notify
 
 PATIENCE_SECONDS = 4.0
 """How long one call of a store goes on trying against lost races; well below a web server's time-out."""
@@ -143,6 +143,7 @@ class Transactions:
         if not isinstance(write, Write):
             write = Write(write, *then, guarded=guarded)
         in_one = engine.dialect.name == "postgresql" and write.guarded and (write.then or wakes)
+        wakes = wakes if can_notify(engine) else None
         try:
             with engine.connect() as connection:
                 if in_one:
@@ -154,6 +155,9 @@ class Transactions:
                 return Outcome.LOST
             if failure is Failure.UNKNOWN:
                 return Outcome.UNKNOWN
+            if wakes is not None and has_answered(error):
+                # Nothing was written, and it may be the notification that is refused: a hint costs nothing.
+                return self.write(write, values=values)
             raise translated(error, engine) from cause(error)
 
 

@@ -243,6 +243,8 @@ class MemoryWakeups:
             yield watch
         finally:
             watches.remove(watch)
+            if not watches:
+                self._watches.pop(grant_id, None)
 
     def wake(self, grant_id: str) -> None:
         """Wake those who watch the grant."""

@@ -162,15 +162,10 @@ def token_of_grant(state: State, memo: RequestMemo, read: Callable[[], Fresh]) -
     )
 
 
-def _refused(fresh: Fresh) -> Fresh:
-    grants = request_grants()
-    return grants.memo.refused(grants.state.rotator, fresh, min_ttl=fresh.min_ttl)
-
-
 # Not a proxy of werkzeug's: looking for an attribute through one costs more than reading the token.
 current_token = CurrentToken(
     read=lambda: request_grants().fresh(),
-    refused=_refused,
+    refused=lambda fresh: request_grants().refused(fresh),
     api=lambda: request_grants().state.api(),
 )
 """The fresh token of the current request: of the provider that `require_fresh_token` named, or of the

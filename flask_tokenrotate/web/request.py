@@ -95,6 +95,12 @@ class RequestGrants:
         self._note(fresh)
         return fresh
 
+    def refused(self, fresh: Fresh) -> Fresh:
+        """Return what to use after a resource server refused ``fresh``; see `Rotator.refused`."""
+        found = self.memo.refused(self.state.rotator, fresh, min_ttl=fresh.min_ttl)
+        self._note(found)
+        return found
+
     def _note(self, fresh: Fresh) -> None:
         if fresh.rotate_ahead or not self.state.is_tried:
             # By the signal, which brings the response that is sent, whatever other hooks made of it; and only
@@ -133,8 +139,8 @@ class RequestGrants:
         self.memo.forget()
 
 
-def request_grants() -> RequestGrants:
-    """Return the current request's grants.
+def request_grants(app: Flask | None = None, state: State | None = None) -> RequestGrants:
+    """Return the current request's grants, of ``app`` with its ``state`` where the caller has them at hand.
 
     An application context may outlive a request (in tests, and in one that serves several), and
     another extension's hook may come before ours, so whose request it is is looked at each time.
@@ -143,8 +149,10 @@ def request_grants() -> RequestGrants:
     memory = g._get_current_object().__dict__
     held: RequestGrants | None = memory.get("_tokenrotate")
     if held is None or held.request is not of_request:
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        held = memory["_tokenrotate"] = RequestGrants(app, state_of(app), of_request)
+        if app is None or state is None:
+            app = current_app._get_current_object()  # type: ignore[attr-defined]
+            state = state_of(app)
+        held = memory["_tokenrotate"] = RequestGrants(app, state, of_request)
     return held
 
 
@@ -152,8 +160,8 @@ def load_grants(app: Flask, state: State) -> Callable[[], None]:
     """Return what puts the memo of a new request on ``g`` (before_request)."""
 
     def load() -> None:
-        grants = RequestGrants(app, state, request._get_current_object())  # type: ignore[attr-defined]
-        g._get_current_object().__dict__["_tokenrotate"] = grants
+        # Not a new one in any case: a hook that came first may have got a token, and have to rotate it ahead.
+        request_grants(app, state)
         if state.accepted_sessions is not app.session_interface:
             sessions.refuse_cookie_sessions(app, allow_cookie_sessions=state.settings.allow_cookie_sessions)
             state.accepted_sessions = app.session_interface

@@ -58,7 +58,7 @@ def detach(session: Session, provider: str) -> str | None:
     When no grant is left the session is cleared: the user has signed out of everything.
     """
     grant_id: str | None = session.pop(GRANT + provider, None)
-    if not any(key.startswith(GRANT) for key in session):
+    if not any(isinstance(key, str) and key.startswith(GRANT) for key in session):
         session.clear()
     return grant_id
 

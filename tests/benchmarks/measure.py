@@ -14,9 +14,23 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[math.ceil(share * len(values)) - 1]
 
 
+def percentile_at_least(values: Sequence[float], share: float) -> float:
+    """Return what the percentile most probably is at the least: two standard errors of its rank below it.
+
+    The highest percentiles of a few hundred values hang on two or three of them.
+    """
+    error = share_error(share, len(values))
+    return percentile(values, max(share - 2 * error, 1 / len(values)))
+
+
 def share_above(values: Sequence[float], limit: float) -> float:
     """Return the share of ``values`` that exceed ``limit``; 0 where there are none."""
     return sum(value > limit for value in values) / len(values) if values else 0.0
+
+
+def share_error(share: float, count: int) -> float:
+    """Return the standard error of a share that was found among ``count`` values."""
+    return math.sqrt(share * (1 - share) / count)
 
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:

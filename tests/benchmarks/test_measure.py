@@ -10,7 +10,14 @@ from tests.real.storm import Answer
 
 from .instructions import check
 from .lab import Timed
-from .measure import median_difference, median_ratio, percentile, share_above
+from .measure import (
+    median_difference,
+    median_ratio,
+    percentile,
+    percentile_at_least,
+    share_above,
+    share_error,
+)
 from .report import Bound, Report, Table, shown
 from .workloads.steady import Traffic, overlaps
 
@@ -66,6 +73,21 @@ def test_cells_show_three_digits(cell: str | float | None, text: str) -> None:
 def test_a_table_is_markdown() -> None:
     table = Table(title="t", columns=["", "ms"], rows=[["a", 1.5], ["b", None]])
     assert table.markdown().splitlines() == ["|  | ms |", "| --- | --- |", "| a | 1.5 |", "| b | — |"]
+
+
+def test_a_high_percentile_of_few_values_may_be_lower() -> None:
+    """The 99th percentile of 100 values hangs on two of them; that of a million does not."""
+    values = [float(value) for value in range(1, 101)]
+    assert percentile(values, 0.99) == 99.0
+    assert percentile_at_least(values, 0.99) == 98.0
+    assert percentile_at_least([1.0, 2.0], 0.99) == 2.0
+    many = [float(value) for value in range(1, 1_000_001)]
+    assert percentile_at_least(many, 0.99) == pytest.approx(990_000, rel=0.001)
+
+
+def test_a_share_among_many_is_surer() -> None:
+    assert share_error(0.5, 100) == pytest.approx(0.05)
+    assert share_error(0.5, 10_000) == pytest.approx(0.005)
 
 
 def figure(instructions: int, python: str = "3.11.7") -> dict[str, object]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from flask_tokenrotate.storage import Database, attempts, grants, ledger, statements
 from flask_tokenrotate.testing.clock import ManualClock
@@ -14,6 +16,7 @@ from ..conftest import available
 from ..engines import ENGINES, Servers
 from ..engines.galera import Galera
 from ..engines.pgbouncer import OPTIONS, PgBouncer
+from ..engines.servers import execute
 from .backends import VARIANTS, Stores, Variant, clock_in_statements, sql_stores
 
 LONG = [pytest.mark.long, pytest.mark.engine]
@@ -23,7 +26,10 @@ BACKENDS = [
     *(pytest.param(variant, id=str(variant), marks=LONG) for variant in VARIANTS),
     pytest.param("galera", id="galera", marks=LONG),
     pytest.param("pgbouncer", id="pgbouncer", marks=LONG),
+    pytest.param("partitioned", id="partitioned", marks=LONG),
 ]
+
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
 @pytest.fixture(scope="session")
@@ -43,10 +49,19 @@ def pgbouncer(servers: Servers) -> Iterator[str]:
     bouncer.close()
 
 
+def sql_in(page: Path) -> str:
+    """Return the SQL that a page shows."""
+    return page.read_text().split("```sql\n")[1].split("```")[0]
+
+
 def _open(request: pytest.FixtureRequest, servers: Servers, backend: str | Variant) -> Database:
     if backend == "galera":
         uri = request.getfixturevalue("galera").new_database()
         backend = Variant(engine="mariadb", options={})
+    elif backend == "partitioned":
+        uri = available(lambda: servers.new_database("postgresql"))
+        execute(make_url(uri).set(drivername="postgresql+psycopg"), sql_in(OPERATIONS))
+        backend = Variant(engine="postgresql", options={})
     elif backend == "pgbouncer":
         uri = request.getfixturevalue("pgbouncer")
         backend = Variant(engine="postgresql", options=OPTIONS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,9 +15,9 @@ import pytest
 from sqlalchemy import text
 
 from flask_tokenrotate.clock import SystemClock
-from flask_tokenrotate.rotation.ports import Overtaken, Release
+from flask_tokenrotate.rotation.ports import Overtaken, Release, SaveOutcome
 from flask_tokenrotate.rotation.tokens import Claim
-from flask_tokenrotate.storage import Database, SqlGrantStore, create_tables, listening
+from flask_tokenrotate.storage import Database, SqlGrantStore, create_tables, listening, transactions
 from flask_tokenrotate.storage.listening import Listener
 
 from ..conftest import available
@@ -210,6 +212,47 @@ def test_switched_off_it_neither_listens_nor_tells(uri: str, process: Process) -
             assert not nothing.wait(0.0)
 
 
+def test_a_notification_that_is_refused_costs_nothing(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A role that may not notify, an engine that cannot: the token set is saved all the same."""
+    monkeypatch.setattr(transactions, "CHANNEL", "a name that is longer than PostgreSQL takes" * 2)
+    claim = process.claim()
+    assert process.save(claim) is SaveOutcome.SAVED
+    row = process.store.load(claim.grant_id)
+    assert row is not None
+    assert (row.token_version, row.standing) == (claim.version, None)
+
+
+def test_a_request_waits_without_a_thread_where_none_can_be_started(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit of the system on threads must not fail the request."""
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with process.listener.watch("g") as watch:
+        assert not watch.wait(0.01)
+        assert not watch.wait(0.01)
+    assert process.listener._thread is None
+
+
+def test_a_connection_whose_other_end_is_gone_is_noticed(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silence alone tells nothing: the listener sends itself a notification now and then."""
+    monkeypatch.setattr(listening, "TRIAL_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(listening, "TRIAL_SECONDS", 0.2)
+    process.begin_to_hear()
+    with process.listener.watch("g") as watch:
+        assert watch.is_told
+        monkeypatch.setattr(process.listener, "_notify", lambda payload: None)
+        assert watch.wait(LONG)
+        assert not watch.is_told
+
+
 @pytest.mark.parametrize("engine", ["sqlite", "mariadb"])
 def test_other_engines_have_nothing_to_listen_to(servers: Servers, engine: str) -> None:
     """There a wait is a wait."""
@@ -242,6 +285,44 @@ def test_a_forked_child_listens_by_itself(process: Process, other: Process) -> N
         assert watch.is_told
         other.save(claim)
         assert watch.wait(LONG)
+
+
+FORK_WHILE_HEARING = """
+from gevent import monkey
+monkey.patch_all()
+import os, sys, gevent
+from flask_tokenrotate.storage import listening
+from tests.storage.test_listening import Process
+if "control" in sys.argv:
+    listening.os.getpid = lambda: 1
+process, other = Process(sys.argv[1]), Process(sys.argv[1])
+process.begin_to_hear()
+child = os.fork()
+if child == 0:
+    gevent.sleep(30.0)
+    os._exit(0)
+heard = []
+for _ in range(20):
+    claim = other.claim()
+    with process.listener.watch(claim.grant_id) as watch:
+        other.save(claim)
+        heard.append(watch.is_told and watch.wait(2.0))
+    if not heard[-1]:
+        break
+    gevent.sleep(0.1)
+os.kill(child, 9)
+os.waitpid(child, 0)
+os._exit(0 if all(heard) else 1)
+"""
+
+
+@pytest.mark.parametrize("how", ["as it is", "control"])
+def test_a_greenlet_leaves_the_parents_connection_alone_in_a_forked_child(uri: str, how: str) -> None:
+    """Greenlets live on in a child: one that listened there would take what the parent shall hear."""
+    pytest.importorskip("gevent")
+    command = [sys.executable, "-W", "ignore", "-c", FORK_WHILE_HEARING, uri, how]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode == 0) is (how != "control"), done.stderr
 
 
 def test_many_who_wait_share_one_listener(process: Process, other: Process) -> None:
@@ -280,6 +361,7 @@ def test_behind_pgbouncer_the_listener_notices_that_nothing_arrives(
                 assert watch.wait(LONG)  # it wakes its waiters as it gives up
                 assert not watch.is_told
             assert "TimeoutError" in caplog.text
+            assert "no other attempt by this process" in caplog.text
             assert process.save(process.claim())
     finally:
         bouncer.close()

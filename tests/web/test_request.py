@@ -6,6 +6,7 @@ import asyncio
 import io
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from werkzeug.serving import make_server
 from flask_tokenrotate import SignInRequired, TokenRotate, current_token, require_fresh_token
 from flask_tokenrotate.testing import FakeProvider
 from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.web.request import request_grants
 
 from .conftest import MakeApp
 
@@ -482,6 +484,61 @@ class TestAhead:
         assert client.get("/me").json == {
             "status": 200, "user": "alice", "origin": "cache", "version": 1, "grant": grant.id
         }  # fmt: skip
+
+    def test_a_token_that_an_earlier_hook_got_is_rotated_ahead(
+        self, make_app: MakeApp, login_as: LoginAs, fake_provider: FakeProvider
+    ) -> None:
+        """The hook's share of the request is not forgotten: else nobody would rotate until it is too late."""
+
+        def other_extension(app: Flask) -> None:
+            @app.before_request
+            def hook() -> None:
+                current_token.access_token  # noqa: B018
+
+        app, _ = make_app(before=other_extension)
+        app.add_url_rule("/plain", view_func=lambda: "plain")
+        client = app.test_client()
+        login_as(client, expires_in=1000)
+        _age(app, 900)
+        client.get("/plain").close()
+        assert fake_provider.redemptions() == 1
+        assert app.extensions["tokenrotate"].is_tried
+
+    def test_another_response_in_place_of_the_views_changes_nothing(
+        self, make_app: MakeApp, login_as: LoginAs, fake_provider: FakeProvider
+    ) -> None:
+        """A hook of the application may answer with an object of its own."""
+        app, _ = make_app()
+        app.after_request(lambda response: Response(response.get_data(), mimetype="application/json"))
+        client = app.test_client()
+        login_as(client, expires_in=1000)
+        _age(app, 900)
+        with client.get("/me") as response:
+            assert response.json["version"] == 0
+            assert fake_provider.redemptions() == 0
+        assert fake_provider.redemptions() == 1
+
+    def test_another_request_that_ends_first_is_not_taken_for_it(
+        self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider
+    ) -> None:
+        """The signal tells of every request of the application; each rotates for itself."""
+        client = app.test_client()
+        login_as(client, expires_in=1000)
+        _age(app, 900)
+
+        @app.get("/nested")
+        @require_fresh_token
+        def nested() -> str:
+            inner = request_grants()
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(lambda: app.test_client().get("/nowhere").close()).result()
+            assert request_grants() is inner
+            return "done"
+
+        with client.get("/nested") as response:
+            assert response.text == "done"
+            assert fake_provider.redemptions() == 0
+        assert fake_provider.redemptions() == 1
 
     @pytest.mark.parametrize("kind", ["text", "file"])
     def test_a_longer_min_ttl_rotates_ahead_too(

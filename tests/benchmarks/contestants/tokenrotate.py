@@ -1,4 +1,5 @@
-"""This extension, on PostgreSQL. ``CACHE_SECONDS`` and ``MIN_TTL_SECONDS`` in the place are its settings.
+"""This extension, on PostgreSQL. ``CACHE_SECONDS`` and ``MIN_TTL_SECONDS`` in the place are its settings;
+``NO_LISTEN`` keeps it from being told of other processes' rotations.
 
 The session is Flask's signed cookie, as for the others: the extension's own sessions are measured by
 the workload ``sessions``. ``COUNT_READS``: note each read of a grant in the file ``reads``.
@@ -30,6 +31,7 @@ def create_app(place: Mapping[str, str] = os.environ) -> Flask:
     for name in ("CACHE_SECONDS", "MIN_TTL_SECONDS"):
         if name in place:
             app.config[f"TOKENROTATE_{name}"] = float(place[name])
+    app.config["TOKENROTATE_LISTEN"] = "NO_LISTEN" not in place
     rotate = TokenRotate(app)
     rotate.register(
         "fake",
