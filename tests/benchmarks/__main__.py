@@ -46,14 +46,21 @@ def main() -> None:
     parser.add_argument(
         "--write", type=Path, help="write the page (markdown), and plots into a folder beside it"
     )
+    parser.add_argument("--figures", type=Path, help="measure nothing; take what --json wrote")
     options = parser.parse_args()
-    reports = run(options.workloads, options.contestants, options.rounds, options.short)
+    if options.figures:
+        figures = json.loads(options.figures.read_text())
+        reports, facts = [Report.of(report) for report in figures["reports"]], figures["machine"]
+    else:
+        reports = run(options.workloads, options.contestants, options.rounds, options.short)
+        facts = machine()
     print(summary(reports))
     if options.json:
-        facts = {"machine": machine(), "reports": [asdict(report) for report in reports]}
-        options.json.write_text(json.dumps(facts, indent=1) + "\n")
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        figures = {"machine": facts, "reports": [asdict(report) for report in reports]}
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
     if options.write:
-        write_page(options.write, reports)
+        write_page(options.write, reports, facts)
 
 
 def run(workloads: Sequence[str], contestants: tuple[str, ...], rounds: int, short: bool) -> list[Report]:

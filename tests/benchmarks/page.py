@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pygal
 
+from .reasons import shortfalls
 from .report import BOUND_COLUMNS, Report, Table, markdown, shown
 
 PACKAGES = ("Flask", "SQLAlchemy", "psycopg", "redis", "gunicorn", "Flask-Session", "Flask-Dance", "Authlib")
@@ -33,17 +34,22 @@ def summary(reports: Sequence[Report]) -> str:
     return markdown(BOUND_COLUMNS, [bound.row() for report in reports for bound in report.bounds])
 
 
-def write_page(path: Path, reports: Sequence[Report]) -> None:
-    """Write the page to ``path`` and its plots into the folder of its name beside it."""
+def write_page(path: Path, reports: Sequence[Report], facts: Mapping[str, str]) -> None:
+    """Write the page to ``path`` and its plots into the folder of its name beside it.
+
+    ``facts`` are those of `machine`, when it was measured.
+    """
     plots = path.with_suffix("")
     plots.mkdir(parents=True, exist_ok=True)
     parts = [
         "# Performance",
-        "As `python -m tests.benchmarks --write docs/performance.md` drew it: all contestants on the same "
-        "work in one run, taking turns, medians of several rounds. Compare within a table; another machine "
-        "has other figures.",
+        "As `python -m tests.benchmarks --json docs/performance/figures.json --write docs/performance.md` "
+        "drew it: all contestants on the same work in one run, taking turns, medians of several rounds. "
+        "Compare within a table; another machine has other figures.",
         "## Every figure beside its bound",
         summary(reports),
+        "## What falls short, and why",
+        shortfalls(reports),
     ]
     for report in reports:
         parts.append(report.markdown())
@@ -52,8 +58,7 @@ def write_page(path: Path, reports: Sequence[Report]) -> None:
                 image = plots / f"{report.name}-{number + 1}.svg"
                 image.write_text(drawn(table))
                 parts.append(f"![{table.title}: {table.columns[table.plot]}]({plots.name}/{image.name})")
-    facts = [[name, value] for name, value in machine().items()]
-    parts += ["## The machine and the versions", markdown(("", ""), facts)]
+    parts += ["## The machine and the versions", markdown(("", ""), [list(fact) for fact in facts.items()])]
     path.write_text("\n\n".join(parts) + "\n")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +55,13 @@ class Report:
     tables: list[Table] = field(default_factory=list)
     bounds: list[Bound] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Report:
+        """Return the report whose fields were written down."""
+        tables = [Table(**table) for table in facts["tables"]]
+        bounds = [Bound(**bound) for bound in facts["bounds"]]
+        return cls(**{**facts, "tables": tables, "bounds": bounds})
 
     def markdown(self) -> str:
         """Return the report as a section of a page."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -118,9 +119,12 @@ def test_the_page_has_the_figures_and_its_plots(tmp_path: Path) -> None:
     table = Table(title="Times", columns=["", "ms"], rows=[["ours", 1234.5], ["theirs", None]], plot=1)
     bound = Bound(figure="p50", value=2.0, limit=1.0, unit="ms", against="theirs")
     report = Report(name="storm", title="Storm", tables=[table], bounds=[bound])
-    write_page(tmp_path / "docs" / "performance.md", [report])
+    write_page(tmp_path / "docs" / "performance.md", [report], {"Python": "3.11"})
     page = (tmp_path / "docs" / "performance.md").read_text()
     assert page.count("| p50 | 2 ms | at most 1 ms (theirs) | **falls short** |") == 2
+    assert "- **p50**: " in page
+    assert "| Python | 3.11 |" in page
+    assert Report.of(asdict(report)) == report
     assert "](performance/storm-1.svg)" in page
     plot = (tmp_path / "docs" / "performance" / "storm-1.svg").read_text()
     assert "1234" in plot
