@@ -320,7 +320,7 @@ class Rotator:
             else:
                 if waiting.origin == "row":
                     self._observer.notify("waited", grant, {"decision": type(decision).__name__})
-                waiting.sleep(grant, decision)
+                waiting.sleep(grant, decision, policy)
 
     def _use(
         self, seen: Sighting, decision: Use | UseAndRotateAhead, origin: Origin, min_ttl: float | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .ports import Clock, Watch
-from .protocol import InDoubt, Wait
+from .protocol import Freshness, InDoubt, Policy, Wait, freshness
 from .sighting import Origin
 from .tokens import Grant, StandingClaim
 
@@ -103,7 +103,7 @@ class Waiting:
             seconds = grant.seen_at - standing.taken_at
             self._times.found_done(grant.provider, seconds, exact=self._was_told)
 
-    def sleep(self, grant: Grant, decision: Wait | InDoubt) -> None:
+    def sleep(self, grant: Grant, decision: Wait | InDoubt, policy: Policy) -> None:
         """Sleep until the next look at the row is worth its statement."""
         self._has_waited = True
         if isinstance(decision, InDoubt):
@@ -113,11 +113,14 @@ class Waiting:
         else:
             self._waited_for = decision.standing
             due = decision.standing.deadline - grant.seen_at
-            due = min(due, self._next_look(grant, decision.standing))
+            due = min(due, self._next_look(grant, decision.standing, policy))
         self._was_told = self._watch.wait(max(0.0, min(due, self._until - self._clock.monotonic())))
 
-    def _next_look(self, grant: Grant, standing: StandingClaim) -> float:
+    def _next_look(self, grant: Grant, standing: StandingClaim, policy: Policy) -> float:
         if self._looks is None:
             expected = self._times.expected(grant.provider)
-            self._looks = pauses(expected, grant.seen_at - standing.taken_at, told=self._watch.is_told)
+            # A claim that was taken while the token was fresh is a rotation ahead, which tells nobody.
+            was = freshness(grant.tokens, standing.taken_at, policy)
+            told = self._watch.is_told and was in (Freshness.STALE, Freshness.DEAD)
+            self._looks = pauses(expected, grant.seen_at - standing.taken_at, told=told)
         return next(self._looks)

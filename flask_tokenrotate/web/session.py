@@ -16,8 +16,7 @@ from flask.sessions import SecureCookieSessionInterface
 from ..errors import Misconfigured
 
 GRANT = "_tokenrotate_grant:"
-"""Begins the key of a provider's grant id. A flat key for each: every request reads the session, and of two
-overlapping sign-ins at two providers neither undoes the other's."""
+"""Begins the key of a provider's grant id: a flat key for each, as every request reads the session."""
 
 _ASKED = "_tokenrotate_asked_scopes:"
 _USER = "_tokenrotate_user"

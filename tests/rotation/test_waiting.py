@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from flask_tokenrotate.rotation.protocol import InDoubt, Wait
+from flask_tokenrotate.rotation.protocol import InDoubt, Policy, Wait
 from flask_tokenrotate.rotation.tokens import Claim, Grant, Secret, StandingClaim, TokenSet
 from flask_tokenrotate.rotation.waiting import (
     FIRST_GUESS,
@@ -112,7 +112,7 @@ def test_waiting_ends_at_its_moment(clock: ManualClock) -> None:
 def test_a_worker_sleeps_no_longer_than_it_may_wait(clock: ManualClock) -> None:
     """The last sleep ends when the waiting does."""
     worker = waiting(clock, clock.monotonic() + 0.05, RotationTimes())
-    worker.sleep(a_grant(clock), wait(clock))
+    worker.sleep(a_grant(clock), wait(clock), Policy())
     assert clock.monotonic() == pytest.approx(0.05)
 
 
@@ -121,14 +121,14 @@ def test_a_worker_sleeps_no_longer_than_the_claim_stands(clock: ManualClock) -> 
     times = RotationTimes()
     times.record("p", 5.0)
     worker = waiting(clock, clock.monotonic() + 15.0, times)
-    worker.sleep(a_grant(clock), wait(clock, deadline=0.25))
+    worker.sleep(a_grant(clock), wait(clock, deadline=0.25), Policy())
     assert clock.monotonic() == pytest.approx(0.25)
 
 
 def test_a_claim_in_doubt_is_looked_at_when_it_has_settled(clock: ManualClock) -> None:
     """Nothing can happen before, so nothing is asked before."""
     worker = waiting(clock, clock.monotonic() + 15.0, RotationTimes())
-    worker.sleep(a_grant(clock), InDoubt(clock.time() + 2.0))
+    worker.sleep(a_grant(clock), InDoubt(clock.time() + 2.0), Policy())
     assert clock.monotonic() == pytest.approx(2.0)
 
 
@@ -136,15 +136,15 @@ def test_what_is_found_after_a_wait_was_waited_for(clock: ManualClock) -> None:
     """The origin of a token set tells whether its request had to wait."""
     worker = waiting(clock, clock.monotonic() + 15.0, RotationTimes())
     assert worker.origin == "row"
-    worker.sleep(a_grant(clock), wait(clock))
+    worker.sleep(a_grant(clock), wait(clock), Policy())
     assert worker.origin == "waited"
 
 
 def test_a_wait_after_a_doubt_looks_when_the_replay_is_due(clock: ManualClock) -> None:
     """Whoever waited for a doubt to settle waits for the replay as for any other answer."""
     worker = waiting(clock, clock.monotonic() + 15.0, RotationTimes())
-    worker.sleep(a_grant(clock), InDoubt(clock.time() + 2.0))
-    worker.sleep(a_grant(clock), wait(clock))
+    worker.sleep(a_grant(clock), InDoubt(clock.time() + 2.0), Policy())
+    worker.sleep(a_grant(clock), wait(clock), Policy())
     assert clock.monotonic() == pytest.approx(2.0 + FIRST_GUESS)
 
 
@@ -156,7 +156,7 @@ def test_a_worker_learns_from_what_it_waited_for(clock: ManualClock) -> None:
         worker = Waiting(clock, clock.monotonic() + 15.0, times, watch)
         decision = wait(clock)
         wakeups.wake("g")
-        worker.sleep(a_grant(clock), decision)
+        worker.sleep(a_grant(clock), decision, Policy())
         clock.advance(0.7)
         worker.found(replace(a_grant(clock), token_version=decision.standing.claim.version))
     assert times.expected("p") == pytest.approx(0.7 + 2 * 0.7 / 8)
@@ -168,8 +168,24 @@ def test_a_wakeup_is_heard_once(clock: ManualClock) -> None:
     with wakeups.watch("g") as watch:
         worker = Waiting(clock, clock.monotonic() + 15.0, RotationTimes(), watch)
         wakeups.wake("g")
-        worker.sleep(a_grant(clock), wait(clock))
+        worker.sleep(a_grant(clock), wait(clock), Policy())
         assert clock.monotonic() == 0.0
         worker.look()
-        worker.sleep(a_grant(clock), wait(clock))
+        worker.sleep(a_grant(clock), wait(clock), Policy())
         assert clock.monotonic() > 0.0
+
+
+@pytest.mark.parametrize(("remaining", "told"), [(-1.0, True), (5.0, True), (100.0, False), (9000.0, False)])
+def test_a_rotation_ahead_is_not_waited_for_to_be_told(
+    clock: ManualClock, remaining: float, told: bool
+) -> None:
+    """Who waits for one looks when it is probably done: nobody says so, as hardly anybody ever waits."""
+    times = RotationTimes()
+    with MemoryWakeups(clock, is_told=True).watch("g") as watch:
+        worker = Waiting(clock, clock.monotonic() + 15.0, times, watch)
+        tokens = TokenSet(
+            access_token=Secret("access"), expires_at=clock.time() + remaining, lifetime=36_000.0
+        )
+        worker.sleep(replace(a_grant(clock), tokens=tokens), wait(clock), Policy(min_ttl=30.0))
+    expected = times.expected("p")
+    assert clock.monotonic() == pytest.approx(2 * expected + UNTOLD if told else expected)
