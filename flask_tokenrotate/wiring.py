@@ -73,9 +73,9 @@ def _state(
     profiles = _Profiles(registered, settings)
     clock = SystemClock()
     database = _database(app, settings, engine)
-    sealer = sealer_from(
-        settings.encryption_keys, app.secret_key, app.config.get("SECRET_KEY_FALLBACKS") or ()
-    )
+    former = app.config.get("SECRET_KEY_FALLBACKS") or ()
+    sealer = sealer_from(settings.encryption_keys, app.secret_key, former)
+    rescue = RescueFiles(Path(app.instance_path, settings.rescue_dir or "tokenrotate-rescue"), sealer)
     grants = SqlGrantStore(database, sealer, notifies=settings.listen)
     attempts = SqlAttemptStore(database, sealer)
     sessions = SqlSessionStore(database)
@@ -85,7 +85,7 @@ def _state(
         endpoint,
         clock,
         SignalObserver(),
-        RescueFiles(Path(app.instance_path, settings.rescue_dir or "tokenrotate-rescue"), sealer),
+        rescue,
         Listener(database, clock, enabled=settings.listen),
         policy_for=profiles.policy,
         timing=_timing(settings),

@@ -92,13 +92,7 @@ class SqlGrantStore:
         unanswered: tuple[Claim, int | None] | None = None,
     ) -> Claim | Overtaken:
         """Take the claim by compare-and-set on the version, and its slot in the ledger."""
-        claim = Claim(
-            id=secrets.token_hex(16),
-            grant_id=seen.id,
-            version=seen.version + 1,
-            redeems=seen.token_version,
-            awaited=awaited,
-        )
+        claim = _claim_on(seen, awaited=awaited)
         holder = holder[:NAME_LENGTH]
         refresh_token = seen.tokens.refresh_token
         token_hash = None if refresh_token is None else self._sealer.hash(refresh_token)
@@ -260,3 +254,13 @@ class SqlGrantStore:
         """Write down the outcome of a claim that the row has moved past: for people, so tried once."""
         with suppress(StoreUnavailable):
             self._transactions.write(settles, values=values)
+
+
+def _claim_on(seen: Grant, *, awaited: bool) -> Claim:
+    return Claim(
+        id=secrets.token_hex(16),
+        grant_id=seen.id,
+        version=seen.version + 1,
+        redeems=seen.token_version,
+        awaited=awaited,
+    )

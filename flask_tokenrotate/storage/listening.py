@@ -127,9 +127,10 @@ class Listener:
 
     def _give_up(self, error: Exception) -> None:
         self._not_before = self._clock.monotonic() + PAUSE_SECONDS
-        # A pooler that lets nothing through will not either next time, and keeps a server's connection
-        # that listens from each attempt.
-        self._enabled = bool(self._hearing)
+        if isinstance(error, TimeoutError) and not self._hearing:
+            # A pooler that lets nothing through will not either next time, and keeps a server's connection
+            # that listens from each attempt.
+            self._enabled = False
         logger.warning(
             "no notifications from the grant database (%s), %s: requests that wait look at the row now and "
             "then. TOKENROTATE_LISTEN = False spares the attempts.",
@@ -153,8 +154,6 @@ class Listener:
         with selectors.DefaultSelector() as selector:
             selector.register(connection, selectors.EVENT_READ)
             while (now := self._clock.monotonic()) < self._wanted_until:
-                if now >= give_up_at:
-                    raise TimeoutError
                 if now >= next_trial:
                     # Again and again: a connection whose other end has gone without a word stays silent.
                     self._notify(trial)
@@ -167,6 +166,9 @@ class Listener:
                         next_trial, give_up_at = now + TRIAL_EVERY_SECONDS, math.inf
                         self._hearing += 1 - self._hearing % 2
                     self._wake(note.payload)
+                # Only after what has arrived was read: a process that was stopped meanwhile is late itself.
+                if now >= give_up_at:
+                    raise TimeoutError
 
     def _notify(self, payload: str) -> None:
         with self._database.engine().connect() as connection:

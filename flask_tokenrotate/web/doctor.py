@@ -64,11 +64,14 @@ def examine(app: Flask, state: State) -> Iterator[Finding]:
             yield Finding(level="fail", check=check.__name__.strip("_"), message=str(error))
 
 
-def warn(app: Flask, state: State) -> None:
+def warn_once(app: Flask, state: State) -> None:
     """Log what is wrong with the keys: once for each process and application, after its first token.
 
     Not in `init_app`, which needs no database; and after that token's response, which need not wait for it.
     """
+    if "keys" in state.warned:
+        return
+    state.warned.add("keys")
     findings = [] if app.debug or app.testing else list(_keys(app, state))
     try:
         findings.append(_opened(state, SAMPLE_AT_START))

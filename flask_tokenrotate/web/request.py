@@ -102,7 +102,7 @@ class RequestGrants:
         return found
 
     def _note(self, fresh: Fresh) -> None:
-        if fresh.rotate_ahead or not self.state.is_tried:
+        if fresh.rotate_ahead or "keys" not in self.state.warned:
             # By the signal, which brings the response that is sent, whatever other hooks made of it; and only
             # now: a hook of our own would cost all those requests something that have nothing to do.
             request_finished.connect(self.work_after_response, self.app)
@@ -121,11 +121,10 @@ class RequestGrants:
             with app.app_context():
                 for fresh in ahead:
                     state.rotator.rotate_ahead(fresh.grant.id, min_ttl=fresh.min_ttl)
-                if not state.is_tried:
-                    from .doctor import warn
+                if "keys" not in state.warned:
+                    from .doctor import warn_once
 
-                    state.is_tried = True
-                    warn(app, state)
+                    warn_once(app, state)
 
         if response.direct_passthrough:
             # Werkzeug hands a file's iterator to the server as it is and closes nothing else.

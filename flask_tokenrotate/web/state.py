@@ -84,7 +84,6 @@ class State:
     registered ones. ``api`` returns the session for calls with an access token. ``prune`` deletes what
     has expired, table by table. ``identify`` maps (provider, claims) to the application's own user id.
     ``accepted_sessions`` is the session interface that was last found to keep sessions on the server.
-    ``is_tried``: the keys have been tried in this process.
     """
 
     settings: Settings
@@ -102,7 +101,6 @@ class State:
     prune: tuple[Callable[[], None], ...]
     identify: Callable[[], Identify | None]
     warned: set[str] = field(default_factory=set)
-    is_tried: bool = False
     accepted_sessions: SessionInterface | None = None
 
     def provider_name(self, name: str | None) -> str:

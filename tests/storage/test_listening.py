@@ -239,6 +239,61 @@ def test_a_request_waits_without_a_thread_where_none_can_be_started(
     assert process.listener._thread is None
 
 
+def test_a_database_that_is_away_is_tried_again_later(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a pooler through which nothing comes is given up for good."""
+    monkeypatch.setattr(listening, "PAUSE_SECONDS", 0.0)
+    connect = process.listener._connect
+    away = [True]
+
+    def connect_or_not() -> Any:
+        if away.pop():
+            away.append(False)
+            raise OSError("it does not answer")
+        away.append(False)
+        return connect()
+
+    monkeypatch.setattr(process.listener, "_connect", connect_or_not)
+    process.begin_to_hear()
+
+
+class StoppedClock(SystemClock):
+    """A clock that lets something happen before the listener's thread looks at it next."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.meanwhile: Callable[[], object] | None = None
+
+    def monotonic(self) -> float:  # type: ignore[override]
+        if self.meanwhile is not None and threading.current_thread().name == "tokenrotate-listener":
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+        return SystemClock.monotonic() + self.ahead
+
+
+def test_a_listener_that_was_stopped_itself_reads_before_it_judges(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its trial has arrived by the time it looks, though that time is over."""
+    notify, clock = process.listener._notify, StoppedClock()
+    monkeypatch.setattr(process.listener, "_clock", clock)
+
+    def stop_and_go_on(payload: str) -> None:
+        clock.ahead += 2 * listening.TRIAL_SECONDS
+        monkeypatch.setattr(listening, "_SLICE_SECONDS", LONG)
+        notify(payload)
+
+    def notify_late(payload: str) -> None:
+        monkeypatch.setattr(process.listener, "_notify", notify)
+        clock.meanwhile = lambda: stop_and_go_on(payload)
+
+    monkeypatch.setattr(process.listener, "_notify", notify_late)
+    process.begin_to_hear()
+    monkeypatch.setattr(listening, "_SLICE_SECONDS", 0.02)
+    notify("nobody")  # ends the long wait
+
+
 def test_a_connection_whose_other_end_is_gone_is_noticed(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from flask import Flask, Response, g, render_template_string, send_file, stream_with_context
 from flask.testing import FlaskClient
-from sqlalchemy import text
+from sqlalchemy import event, text
 from werkzeug.serving import make_server
 
 from flask_tokenrotate import SignInRequired, TokenRotate, current_token, require_fresh_token
@@ -269,6 +269,21 @@ class TestMemo:
         assert client.get("/me").status_code == 401
         assert not list(Path(app.instance_path).glob("*.sqlite3"))
 
+    def test_a_remembered_token_costs_no_statement(self, make_app: MakeApp, login_as: LoginAs) -> None:
+        """With sessions that are kept elsewhere, a hit asks no database; a miss reads one row."""
+        app, _ = make_app(TOKENROTATE_ALLOW_COOKIE_SESSIONS=True)
+        client = app.test_client()
+        login_as(client)
+        client.get("/me").close()
+        statements: list[str] = []
+        engine = app.extensions["tokenrotate"].grants._transactions._database.engine()
+        event.listen(engine, "before_cursor_execute", lambda *facts: statements.append(facts[2]))
+        assert client.get("/me").json["origin"] == "cache"
+        assert statements == []
+        app.extensions["tokenrotate"].rotator.forget(client.get("/me").json["grant"])
+        assert client.get("/me").json["origin"] == "row"
+        assert [statement.split()[0] for statement in statements] == ["SELECT"]
+
     def test_a_stream_goes_on_with_the_next_token(
         self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider
     ) -> None:
@@ -502,7 +517,7 @@ class TestAhead:
         _age(app, 900)
         client.get("/plain").close()
         assert fake_provider.redemptions() == 1
-        assert app.extensions["tokenrotate"].is_tried
+        assert "keys" in app.extensions["tokenrotate"].warned
 
     def test_another_response_in_place_of_the_views_changes_nothing(
         self, make_app: MakeApp, login_as: LoginAs, fake_provider: FakeProvider
