@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .errors import Misconfigured as Misconfigured
+    from .errors import ConfigurationError as ConfigurationError
     from .errors import ProviderUnavailable as ProviderUnavailable
     from .errors import SignInRequired as SignInRequired
     from .errors import TokenRotateError as TokenRotateError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .web.signals import token_rotated as token_rotated
 
 _HOMES = {
-    "Misconfigured": "errors",
+    "ConfigurationError": "errors",
     "ProviderUnavailable": "errors",
     "SignInRequired": "errors",
     "TokenRotate": "extension",
@@ -39,7 +39,7 @@ _HOMES = {
 }
 
 __all__ = [
-    "Misconfigured",
+    "ConfigurationError",
     "ProviderUnavailable",
     "SignInRequired",
     "TokenRotate",

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from flask import Config
 
-from .errors import Misconfigured
+from .errors import ConfigurationError
 
 PREFIX = "TOKENROTATE_"
 
@@ -83,14 +83,14 @@ class Settings:
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
         """Return the settings in ``config`` and the environment.
 
-        Raises `Misconfigured` for an unknown key, a wrong type or a value that cannot work.
+        Raises `ConfigurationError` for an unknown key, a wrong type or a value that cannot work.
         """
         given = _fill_in(dict(_own_keys(config)), dict(_own_keys(_environment())))
         known = {PREFIX + each.name.upper(): each for each in fields(cls)}
         values = {}
         for key, value in given.items():
             if key not in known:
-                raise Misconfigured(f"Unknown setting {key!r}.{_suggestion(key, known)}")
+                raise ConfigurationError(f"Unknown setting {key!r}.{_suggestion(key, known)}")
             values[known[key].name] = _checked(key, value, known[key].type)
         settings = cls(**values)
         settings._check()
@@ -98,18 +98,18 @@ class Settings:
 
     def _check(self) -> None:
         if not self.redeem_seconds < self.claim_seconds:
-            raise Misconfigured(
+            raise ConfigurationError(
                 f"TOKENROTATE_CLAIM_SECONDS ({self.claim_seconds:g}) must be longer than "
                 f"TOKENROTATE_REDEEM_SECONDS ({self.redeem_seconds:g}), or no holder of a claim could "
                 "post inside it."
             )
         if self.connect_seconds > self.redeem_seconds:
-            raise Misconfigured(
+            raise ConfigurationError(
                 f"TOKENROTATE_CONNECT_SECONDS ({self.connect_seconds:g}) must not be longer than "
                 f"TOKENROTATE_REDEEM_SECONDS ({self.redeem_seconds:g}), of which it is a part."
             )
         if not self.url_prefix.startswith("/") or self.url_prefix.endswith("/"):
-            raise Misconfigured(
+            raise ConfigurationError(
                 f"TOKENROTATE_URL_PREFIX ({self.url_prefix!r}) must start with '/' and not end with it."
             )
 
@@ -122,7 +122,7 @@ def _origin(base_url: str) -> str:
     except ValueError:
         parts, host, port = urlsplit(""), None, None
     if parts.scheme not in ("http", "https") or not host or parts.path or parts.query or parts.username:
-        raise Misconfigured(
+        raise ConfigurationError(
             f"TOKENROTATE_BASE_URL ({base_url!r}) must be an origin such as 'https://app.example.com', "
             "without a path."
         )
@@ -206,4 +206,4 @@ def _seconds(key: str, value: Any) -> float:
 def _expect(key: str, value: Any, valid: bool, wanted: str) -> None:
     if not valid:
         shown = f" (is {value!r})" if isinstance(value, bool | int | float) else ""
-        raise Misconfigured(f"{key}{shown} must be {wanted}.")
+        raise ConfigurationError(f"{key}{shown} must be {wanted}.")

@@ -3,7 +3,7 @@
 ===================================  ======  ====================================================
 Class                                Status  What to do
 ===================================  ======  ====================================================
-`Misconfigured`                      500     fix the configuration; the message names the key
+`ConfigurationError`                      500     fix the configuration; the message names the key
 `ProviderMisconfigured`              502     fix the registration at the provider (or the secret)
 `SignInRequired`                     401     send the user to sign in; a redirect for HTML pages
 `ScopesNotGranted`                   403     do without the scopes; asking again is no use
@@ -59,7 +59,7 @@ class TokenRotateError(Exception):
         return twin
 
 
-class Misconfigured(TokenRotateError):
+class ConfigurationError(TokenRotateError):
     """The application's configuration cannot work; the message names the value and the cure."""
 
     code = "misconfigured"
@@ -209,7 +209,7 @@ class StoreUnavailable(TryLater):
         super().__init__(message, retry_after=retry_after)
 
 
-class TablesMissing(Misconfigured):
+class TablesMissing(ConfigurationError):
     """The grant tables do not exist in the database."""
 
     code = "tables_missing"
@@ -221,7 +221,7 @@ class TablesMissing(Misconfigured):
         )
 
 
-class UnknownProvider(Misconfigured):
+class UnknownProvider(ConfigurationError):
     """No provider of this name is registered."""
 
     code = "unknown_provider"

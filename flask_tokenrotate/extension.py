@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, has_request_context
 
-from .errors import Misconfigured, SignInRequired
+from .errors import ConfigurationError, SignInRequired
 from .rotation.memo import RequestMemo
 from .web import request as web_request
 from .web.current_token import CurrentToken, token_of_grant
@@ -44,11 +44,11 @@ class TokenRotate:
     def init_app(self, app: Flask, *, engine: Any = None) -> None:
         """Set the extension up for ``app``: no network, no database connection and no table yet.
 
-        Reads the ``TOKENROTATE_*`` keys (see `Settings`). Raises `Misconfigured` when one of them
+        Reads the ``TOKENROTATE_*`` keys (see `Settings`). Raises `ConfigurationError` when one of them
         cannot work, or when the application has the extension already.
         """
         if EXTENSION in app.extensions:
-            raise Misconfigured(f"TokenRotate is set up for the application {app.name!r} already.")
+            raise ConfigurationError(f"TokenRotate is set up for the application {app.name!r} already.")
         from .wiring import set_up
 
         set_up(app, engine or self._engine, self._registered, lambda: self._identify)
@@ -60,7 +60,7 @@ class TokenRotate:
         overrides it, with the fields of `providers.profile.Provider`: ``client_id``,
         ``client_secret``, ``scopes`` and so on. What ``profile`` leaves out may come from
         ``TOKENROTATE_PROVIDERS`` or the environment. A profile that cannot work raises
-        `Misconfigured` when it is first used.
+        `ConfigurationError` when it is first used.
         """
         self._registered[name] = dict(profile)
 
@@ -77,17 +77,17 @@ class TokenRotate:
     def adopt(self, provider: str, token_response: Mapping[str, Any], *, user_id: str | None = None) -> Grant:
         """Put tokens that were obtained elsewhere under the extension's care and return the grant.
 
-        ``token_response`` is the token endpoint's answer, or a token that another library stored
+        ``token_response`` is the token endpoint's response, or a token that another library stored
         (``expires_at`` is honoured). Inside a request the session is signed in with the new grant.
         Raises `InvalidTokenResponse` when there is no access token in it.
         """
         from .rotation.adoption import adopted
 
         state = current_state()
-        answer = adopted(token_response, state.provider(provider).answers, wall_clock=time.time())
+        response = adopted(token_response, state.provider(provider).response_rules, wall_clock=time.time())
         if has_request_context():
-            return sign_in(state, provider, answer, None, {}, user_id=user_id)
-        return add_grant(state, provider, answer, None, {}, user_id=user_id)
+            return sign_in(state, provider, response, None, {}, user_id=user_id)
+        return add_grant(state, provider, response, None, {}, user_id=user_id)
 
     def token(self, grant_id: str) -> CurrentToken:
         """Return the fresh token of a grant: for Celery, RQ, cron and scripts, in an app context.

@@ -12,7 +12,7 @@ from flask import Flask
 
 from .clock import SystemClock
 from .config import Settings
-from .errors import Misconfigured, UnknownProvider
+from .errors import ConfigurationError, UnknownProvider
 from .providers.authorize import authorization_url, code_challenge
 from .providers.build import build_provider
 from .providers.endpoint import OAuthEndpoint
@@ -23,26 +23,26 @@ from .rotation.protocol import Policy
 from .rotation.redeemer import Timing
 from .rotation.rotator import Rotator
 from .rotation.tokens import Secret
+from .sessions.interface import set_up_sessions
+from .sessions.store import SqlSessionStore
 from .storage.attempts import SqlAttemptStore
-from .storage.engine import Database
+from .storage.database.engine import Database
+from .storage.database.listening import Listener
+from .storage.database.tables import create_tables
 from .storage.grants import SqlGrantStore
-from .storage.listening import Listener
-from .storage.rescue import RescueFiles
-from .storage.sealing import Sealer, sealer_from
-from .storage.sessions import SqlSessionStore
-from .storage.tables import create_tables
-from .web.answers import register_answers
+from .storage.sealed.rescue_files import RescueFiles
+from .storage.sealed.sealing import Sealer, sealer_from
 from .web.commands import Commands
+from .web.error_responses import register_error_handler
 from .web.login import blueprint
 from .web.request import load_grants
-from .web.sessions import set_up_sessions
 from .web.signals import SignalObserver
 from .web.state import EXTENSION, Identify, State
 
 if TYPE_CHECKING:
-    from .storage.audit import Audit
-    from .storage.reseal import Resealed
-    from .storage.survey import Survey
+    from .storage.operations.audit import Audit
+    from .storage.operations.reseal import Resealed
+    from .storage.operations.survey import Survey
 
 
 def set_up(
@@ -60,7 +60,7 @@ def set_up(
     app.before_request(load_grants(app, state))
     app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
     app.cli.add_command(Commands("tokenrotate"))
-    register_answers(app)
+    register_error_handler(app)
 
 
 def _state(
@@ -122,7 +122,7 @@ class _Maintenance:
 
     @property
     def audit(self) -> Audit:
-        from .storage.audit import Audit
+        from .storage.operations.audit import Audit
 
         return Audit(self._database)
 
@@ -131,17 +131,17 @@ class _Maintenance:
         return self._sealer.fingerprints
 
     def survey(self, sample: int) -> Survey:
-        from .storage.survey import survey
+        from .storage.operations.survey import survey
 
         return survey(self._database, self._sealer, sample=sample)
 
     def grants_by_key(self) -> dict[str, int]:
-        from .storage.survey import grants_by_key
+        from .storage.operations.survey import grants_by_key
 
         return grants_by_key(self._database)
 
     def reseal(self) -> Iterator[Resealed]:
-        from .storage.reseal import reseal
+        from .storage.operations.reseal import reseal
 
         return reseal(self._database, self._sealer)
 
@@ -162,7 +162,7 @@ def _sessions_by_process() -> Callable[[], ProtectedSession]:
 def _database(app: Flask, settings: Settings, engine: Any) -> Database:
     if engine is not None:
         if settings.database_uri is not None:
-            raise Misconfigured(
+            raise ConfigurationError(
                 "TokenRotate was given an engine and TOKENROTATE_DATABASE_URI; use one of the two."
             )
         return Database.from_application(engine)
@@ -193,7 +193,7 @@ class _Profiles:
         return tuple({**self._settings.providers, **self._registered})
 
     def get(self, name: str) -> Provider:
-        """Return the profile of ``name``; raises `UnknownProvider` or `Misconfigured`."""
+        """Return the profile of ``name``; raises `UnknownProvider` or `ConfigurationError`."""
         return self._entry(name)[1]
 
     def policy(self, name: str) -> Policy:

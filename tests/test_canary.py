@@ -25,8 +25,8 @@ from sqlalchemy import text
 from flask_tokenrotate import TokenRotate, current_token, require_fresh_token, signed_in, token_rotated
 from flask_tokenrotate.errors import StoreUnavailable
 from flask_tokenrotate.rotation.tokens import Secret
-from flask_tokenrotate.storage import SqlGrantStore
-from flask_tokenrotate.storage.sealing import new_key
+from flask_tokenrotate.storage.grants import SqlGrantStore
+from flask_tokenrotate.storage.sealed.sealing import new_key
 from flask_tokenrotate.testing import FakeProvider
 
 SECRET_KEY = "canary-secret-key-of-the-application"

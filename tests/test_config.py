@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_tokenrotate.config import Settings
-from flask_tokenrotate.errors import Misconfigured
+from flask_tokenrotate.errors import ConfigurationError
 
 
 def test_the_defaults_are_valid() -> None:
@@ -44,14 +44,14 @@ def test_the_defaults_are_valid() -> None:
 )
 def test_what_cannot_work_is_refused(key: str, value: Any, said: str) -> None:
     """The error names the key and what it wants."""
-    with pytest.raises(Misconfigured, match=key) as caught:
+    with pytest.raises(ConfigurationError, match=key) as caught:
         Settings.from_config({key: value})
     assert said in str(caught.value)
 
 
 def test_a_key_never_appears_in_an_error_or_a_repr() -> None:
     """Encryption keys are not shown, neither by a failure nor by printing the settings."""
-    with pytest.raises(Misconfigured) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         Settings.from_config({"TOKENROTATE_ENCRYPTION_KEYS": {"canary-key": 1}})
     settings = Settings.from_config({"TOKENROTATE_ENCRYPTION_KEYS": "canary-key, other"})
     assert settings.encryption_keys == ("canary-key", "other")
@@ -81,8 +81,8 @@ def test_the_environment_fills_in(monkeypatch: pytest.MonkeyPatch) -> None:
               st.dictionaries(st.text(), st.text())),
 )  # fmt: skip
 def test_no_value_brings_another_error(key: str, value: Any) -> None:
-    """Whatever stands in a configuration, the result is settings or `Misconfigured`."""
-    with contextlib.suppress(Misconfigured):
+    """Whatever stands in a configuration, the result is settings or `ConfigurationError`."""
+    with contextlib.suppress(ConfigurationError):
         assert isinstance(Settings.from_config({key: value}), Settings)
 
 

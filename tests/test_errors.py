@@ -11,7 +11,7 @@ from flask_tokenrotate import errors
 from flask_tokenrotate.errors import TokenRotateError
 
 EXAMPLES: list[TokenRotateError] = [
-    errors.Misconfigured("x"),
+    errors.ConfigurationError("x"),
     errors.ProviderMisconfigured("spotify", "invalid_client", 3.0),
     errors.SignInRequired("spotify", "refused", scopes=frozenset({"a"}), login_url="/x"),
     errors.SignInRequired(None, "no_grant"),

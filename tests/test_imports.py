@@ -19,19 +19,21 @@ ALLOWED = {
     "clock": set(),
     "forks": set(),
     "loopback": set(),
+    "attempts": {"rotation"},
     "config": {"errors", "flask"},
     "rotation": {"errors", "forks"},
-    "storage": {"errors", "forks", "rotation", "sqlalchemy", "cryptography", "pymysql", "psycopg"},
+    "storage": {"errors", "forks", "attempts", "rotation", "sqlalchemy", "cryptography", "pymysql", "psycopg"},
+    "sessions": {"errors", "rotation", "storage", "web", "flask", "msgspec", "werkzeug", "sqlalchemy"},
     "providers": {"errors", "loopback", "rotation", "requests", "requests_oauthlib", "oauthlib", "urllib3"},
     "testing": {
-        "errors", "rotation", "web", "requests", "oauthlib", "werkzeug", "jinja2", "pytest", "click",
+        "errors", "attempts", "rotation", "sessions", "web", "requests", "oauthlib", "werkzeug", "jinja2", "pytest", "click",
     },
     "web": {
-        "errors", "config", "loopback", "rotation", "flask", "msgspec", "blinker", "click", "requests",
+        "errors", "config", "loopback", "attempts", "rotation", "sessions", "flask", "msgspec", "blinker", "click", "requests",
         "werkzeug", "storage", "testing",
     },
     "extension": {"errors", "rotation", "web", "wiring", "flask"},
-    "wiring": {"errors", "config", "clock", "rotation", "storage", "providers", "web", "flask"},
+    "wiring": {"errors", "config", "clock", "rotation", "storage", "sessions", "providers", "web", "flask"},
     "__init__": {"errors", "extension", "web"},
 }  # fmt: skip
 

@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from ..errors import Misconfigured
-from ..rotation.answer import AnswerRules
+from ..errors import ConfigurationError
+from ..rotation.token_response import ResponseRules
 from ..rotation.tokens import Secret, parse_scopes
 from .profile import ENDPOINTS, Provider, how_to_set
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:/-]*")
-_ANSWER_FIELDS = frozenset(each.name for each in fields(AnswerRules))
+_RESPONSE_FIELDS = frozenset(each.name for each in fields(ResponseRules))
 _REQUIRED = ("client_id", "authorization_endpoint", "token_endpoint")
 
 PROTOCOL_PARAMETERS = frozenset(
@@ -35,29 +35,29 @@ def build_provider(name: str, *layers: Mapping[str, Any]) -> Provider:
     The catalogue's entry of the same name, or the one that ``preset`` names, lies below them all;
     an entry with parameters (such as ``domain``) takes them as further keys. Whoever gives an
     authorization or token endpoint gives all endpoints, for the catalogue's belong to another
-    server. Keys are those of `Provider` and `AnswerRules`, in any case; None counts as not given;
+    server. Keys are those of `Provider` and `ResponseRules`, in any case; None counts as not given;
     mappings are merged.
 
-    Raises `Misconfigured` for an unknown key, a missing one, and a value that cannot work.
+    Raises `ConfigurationError` for an unknown key, a missing one, and a value that cannot work.
     """
     if not _NAME.fullmatch(name):
-        raise Misconfigured(
+        raise ConfigurationError(
             f"The provider name {name!r} becomes part of an address: use letters, digits, '-' and '_' only."
         )
     given: dict[str, Any] = {}
     for layer in layers:
         _merge(given, {str(key).lower(): value for key, value in layer.items()})
     given = _on_preset(name, given)
-    known = {each.name for each in fields(Provider)} - {"name", "answers"} | _ANSWER_FIELDS
+    known = {each.name for each in fields(Provider)} - {"name", "response_rules"} | _RESPONSE_FIELDS
     for key in given:
         if key not in known:
-            raise Misconfigured(f"Provider {name!r}: unknown field {key!r}.{_suggestion(key, known)}")
+            raise ConfigurationError(f"Provider {name!r}: unknown field {key!r}.{_suggestion(key, known)}")
     for key in _REQUIRED:
         if key not in given:
-            raise Misconfigured(f"Provider {name!r}: {key} is missing. {how_to_set(name, key)}")
+            raise ConfigurationError(f"Provider {name!r}: {key} is missing. {how_to_set(name, key)}")
     values = {key: _READERS[key](f"Provider {name!r}: {key}", value) for key, value in given.items()}
-    answers = AnswerRules(**{key: values.pop(key) for key in _ANSWER_FIELDS & values.keys()})
-    return Provider(name=name, answers=answers, **values)
+    response_rules = ResponseRules(**{key: values.pop(key) for key in _RESPONSE_FIELDS & values.keys()})
+    return Provider(name=name, response_rules=response_rules, **values)
 
 
 def _merge(base: dict[str, Any], layer: Mapping[str, Any]) -> None:
@@ -74,7 +74,7 @@ def _on_preset(name: str, given: dict[str, Any]) -> dict[str, Any]:
 
     preset = given.pop("preset", None)
     if preset is not None and preset not in tuple(CATALOGUE):
-        raise Misconfigured(
+        raise ConfigurationError(
             f"Provider {name!r}: there is no preset {preset!r} (there are: {', '.join(sorted(CATALOGUE))})."
         )
     entry = CATALOGUE.get(preset or name)
@@ -94,11 +94,11 @@ def _on_preset(name: str, given: dict[str, Any]) -> dict[str, Any]:
 
 def _parameter(name: str, key: str, value: object) -> str:
     if value is None:
-        raise Misconfigured(f"Provider {name!r}: {key} is missing. {how_to_set(name, key)}")
+        raise ConfigurationError(f"Provider {name!r}: {key} is missing. {how_to_set(name, key)}")
     if not isinstance(value, str) or not _PARAMETER.fullmatch(value):
-        raise Misconfigured(f"Provider {name!r}: {key} ({value!r}) cannot be part of a URL.")
+        raise ConfigurationError(f"Provider {name!r}: {key} ({value!r}) cannot be part of a URL.")
     if key != "base_url" and ("/" in value or (":" in value and key != "domain")):
-        raise Misconfigured(
+        raise ConfigurationError(
             f"Provider {name!r}: {key} ({value!r}) must be the bare name, without 'https://' and path."
         )
     return value.rstrip("/")
@@ -114,7 +114,7 @@ def _text(what: str, value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value.strip():
-        raise Misconfigured(
+        raise ConfigurationError(
             f"{what} must be a string that is not empty, but is {type(value).__name__}. In the "
             "environment, put a value that looks like a number or a list into double quotes."
         )
@@ -128,42 +128,42 @@ def _secret(what: str, value: object) -> Secret:
 def _scopes(what: str, value: object) -> tuple[str, ...]:
     words = value.split() if isinstance(value, str) else value
     if not isinstance(words, list | tuple | set | frozenset) or not all(isinstance(w, str) for w in words):
-        raise Misconfigured(f"{what} must be a list of strings, or a string with blanks between scopes.")
+        raise ConfigurationError(f"{what} must be a list of strings, or a string with blanks between scopes.")
     return tuple(dict.fromkeys(words))
 
 
 def _codes(what: str, value: object) -> frozenset[str]:
     codes = parse_scopes(value, " ,")
     if codes is None:
-        raise Misconfigured(f"{what} must be a list of error codes.")
+        raise ConfigurationError(f"{what} must be a list of error codes.")
     return codes
 
 
 def _seconds(what: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise Misconfigured(f"{what} ({value!r}) must be a number of seconds that is not negative.")
+        raise ConfigurationError(f"{what} ({value!r}) must be a number of seconds that is not negative.")
     return float(value)
 
 
 def _flag(what: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise Misconfigured(f"{what} ({value!r}) must be True or False.")
+        raise ConfigurationError(f"{what} ({value!r}) must be True or False.")
     return value
 
 
 def _params(what: str, value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise Misconfigured(f"{what} must be a mapping of strings to strings.")
+        raise ConfigurationError(f"{what} must be a mapping of strings to strings.")
     params = {str(key): _text(f"{what}[{key!r}]", item) for key, item in value.items()}
     if reserved := PROTOCOL_PARAMETERS & params.keys():
-        raise Misconfigured(f"{what} must not set {', '.join(sorted(reserved))}: the protocol does.")
+        raise ConfigurationError(f"{what} must not set {', '.join(sorted(reserved))}: the protocol does.")
     return params
 
 
 def _one_of(*choices: str) -> Callable[[str, object], str]:
     def read(what: str, value: object) -> str:
         if value not in choices:
-            raise Misconfigured(f"{what} ({value!r}) must be one of {', '.join(map(repr, choices))}.")
+            raise ConfigurationError(f"{what} ({value!r}) must be one of {', '.join(map(repr, choices))}.")
         return str(value)
 
     return read

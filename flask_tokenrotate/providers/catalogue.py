@@ -1,6 +1,6 @@
 """Known providers. An entry states what a page of the provider (or an observation) says, and nothing else.
 
-Facts are fields of `Provider` and `AnswerRules`; ``{…}`` in one is a parameter of the entry, given
+Facts are fields of `Provider` and `ResponseRules`; ``{…}`` in one is a parameter of the entry, given
 as a keyword of `register`. A fact that nobody states is left to the defaults. What a profile leaves
 out on purpose: ``on_unknown`` is ``"replay"`` everywhere, for at a provider without grace nothing
 is lost by one replay that was not lost already.
@@ -41,7 +41,7 @@ def said(source: str, **facts: object) -> Stated:
 
 
 CATALOGUE: Mapping[str, Entry] = {
-    # Refresh tokens are single use for PKCE clients without a secret; an answer often has no new
+    # Refresh tokens are single use for PKCE clients without a secret; an response often has no new
     # one, and each ends six months after the consent, whatever is refreshed
     # (developer.spotify.com/blog/2026-06-18-refresh-token-expiration).
     "spotify": Entry(

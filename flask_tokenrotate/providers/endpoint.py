@@ -10,7 +10,7 @@ from urllib.parse import quote_plus
 from ..errors import ProviderUnavailable, SignInFailed
 from ..rotation.ports import Clock
 from ..rotation.tokens import Secret, TokenSet
-from ..rotation.verdict import NOT_PROCESSED, HttpAnswer, NoAnswer, Verdict, verdict
+from ..rotation.verdict import NOT_PROCESSED, HttpResponse, NoResponse, Verdict, verdict
 from .profile import Provider
 from .transport import Call, send
 
@@ -37,7 +37,7 @@ class OAuthEndpoint:
         self._revoke_seconds = revoke_seconds
 
     def redeem(self, provider: str, refresh_token: Secret, *, deadline: float) -> Verdict:
-        """Post the refresh token once (RFC 6749 section 6) and return what the answer meant.
+        """Post the refresh token once (RFC 6749 section 6) and return what the response meant.
 
         No scope is sent: the grant keeps the one it has.
         """
@@ -47,7 +47,7 @@ class OAuthEndpoint:
     def exchange(
         self, provider: str, code: Secret, *, verifier: Secret, redirect_uri: str, deadline: float
     ) -> Verdict:
-        """Post an authorization code once, with its PKCE verifier, and return what the answer meant."""
+        """Post an authorization code once, with its PKCE verifier, and return what the response meant."""
         form = {
             "grant_type": "authorization_code",
             "code": code.reveal(),
@@ -70,7 +70,7 @@ class OAuthEndpoint:
         if tokens.refresh_token is not None:
             forms.insert(0, {"token": tokens.refresh_token.reveal(), "token_type_hint": "refresh_token"})
         answers = [self._post(profile, profile.revocation_endpoint, form, deadline) for form in forms]
-        return isinstance(answers[0], HttpAnswer) and 200 <= answers[0].status < 300
+        return isinstance(answers[0], HttpResponse) and 200 <= answers[0].status < 300
 
     def userinfo(self, provider: str, access_token: Secret, *, deadline: float) -> dict[str, object]:
         """Return what the provider says about the user.
@@ -83,7 +83,7 @@ class OAuthEndpoint:
             raise _no_userinfo(profile, "has no userinfo_endpoint registered")
         headers = {"Authorization": f"Bearer {access_token.reveal()}"}
         outcome = send(self._call(deadline), "GET", profile.userinfo_endpoint, headers=headers)
-        if not isinstance(outcome, HttpAnswer) or _is_busy(outcome.status):
+        if not isinstance(outcome, HttpResponse) or _is_busy(outcome.status):
             raise ProviderUnavailable(profile.name, retry_after=1.0)
         if outcome.status != 200:
             raise _no_userinfo(profile, f"answered its userinfo request with status {outcome.status}")
@@ -99,11 +99,11 @@ class OAuthEndpoint:
 
     def _ask_for_tokens(self, profile: Provider, form: Mapping[str, str], deadline: float) -> Verdict:
         form = {**profile.token_params, **form}
-        return verdict(self._post(profile, profile.token_endpoint, form, deadline), profile.answers)
+        return verdict(self._post(profile, profile.token_endpoint, form, deadline), profile.response_rules)
 
     def _post(
         self, profile: Provider, url: str, form: Mapping[str, str], deadline: float
-    ) -> HttpAnswer | NoAnswer:
+    ) -> HttpResponse | NoResponse:
         headers, credentials = client_credentials(profile)
         return send(self._call(deadline), "POST", url, headers=headers, form={**form, **credentials})
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..errors import Misconfigured
-from ..rotation.answer import AnswerRules
+from ..errors import ConfigurationError
 from ..rotation.protocol import OnUnknown, Policy
+from ..rotation.token_response import ResponseRules
 from ..rotation.tokens import Secret
 from .urls import check_url
 
@@ -36,7 +36,7 @@ class Provider:
     token dies with the rotation. ``ahead_seconds`` and ``min_ttl_seconds`` override the settings.
 
     ``authorize_params`` and ``token_params`` are added to the two requests. ``subject_field`` names
-    the user's id in the userinfo answer. ``checks_iss``: a callback without ``iss`` is refused
+    the user's id in the userinfo response. ``checks_iss``: a callback without ``iss`` is refused
     (RFC 9207); one that has it is compared with ``issuer`` in any case.
     """
 
@@ -55,7 +55,7 @@ class Provider:
     rotation_kills_access_token: bool = False
     ahead_seconds: float | None = None
     min_ttl_seconds: float | None = None
-    answers: AnswerRules = field(default_factory=AnswerRules)
+    response_rules: ResponseRules = field(default_factory=ResponseRules)
     authorize_params: Mapping[str, str] = field(default_factory=dict)
     token_params: Mapping[str, str] = field(default_factory=dict, repr=False)
     subject_field: str = "sub"
@@ -67,13 +67,13 @@ class Provider:
             if url is not None:
                 check_url(url, f"Provider {self.name!r}: {name}")
         if self.client_auth != "none" and self.client_secret is None:
-            raise Misconfigured(
+            raise ConfigurationError(
                 f"Provider {self.name!r}: client_auth is {self.client_auth!r}, but there is no "
                 f"client_secret. {how_to_set(self.name, 'client_secret')} A public client says "
                 "client_auth='none'."
             )
         if self.checks_iss and self.issuer is None:
-            raise Misconfigured(
+            raise ConfigurationError(
                 f"Provider {self.name!r}: checks_iss needs an issuer to compare with. "
                 f"{how_to_set(self.name, 'issuer')}"
             )

@@ -31,7 +31,7 @@ class ProtectedSession(PlainSession):
     def call(self, access_token: Secret, method: str, url: str, **kwargs: Any) -> requests.Response:
         """Send a request with ``access_token``; keywords as for ``requests.request``.
 
-        ``timeout`` defaults to `TIMEOUT`. Raises `Misconfigured` for plain http to another host,
+        ``timeout`` defaults to `TIMEOUT`. Raises `ConfigurationError` for plain http to another host,
         `InvalidTokenResponse` for a token that no header can carry, and what requests raises.
         """
         check_sendable(access_token)

@@ -31,11 +31,11 @@ from urllib3.exceptions import NewConnectionError
 from urllib3.util.connection import create_connection
 
 from ..rotation.ports import Clock
-from ..rotation.verdict import HttpAnswer, NoAnswer
+from ..rotation.verdict import HttpResponse, NoResponse
 from .urls import check_url
 
 MAX_BODY = 1024 * 1024
-"""Bytes that are read of an answer, and that it may have after decompression."""
+"""Bytes that are read of an response, and that it may have after decompression."""
 
 _FAILURES = (
     requests.RequestException,
@@ -100,7 +100,7 @@ class PlainSession(OAuth2Session):
         self.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
-        """Send a request; raises `Misconfigured` for plain http to anything but this machine.
+        """Send a request; raises `ConfigurationError` for plain http to anything but this machine.
 
         OAuth2Session's own method is passed over: it asks oauthlib whether http is allowed, logs
         headers and body, and refreshes by itself.
@@ -111,10 +111,10 @@ class PlainSession(OAuth2Session):
 
 def send(
     call: Call, method: str, url: str, *, headers: Mapping[str, str], form: Mapping[str, str] | None = None
-) -> HttpAnswer | NoAnswer:
+) -> HttpResponse | NoResponse:
     """Make the one request that ``call`` is for and return what came of it.
 
-    Raises `Misconfigured` for an address that no secret may be sent to, and nothing else.
+    Raises `ConfigurationError` for an address that no secret may be sent to, and nothing else.
     """
     # Compression is not asked for: it would only make a small body harder to bound.
     headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Connection": "close", **headers}
@@ -125,7 +125,7 @@ def send(
         ):
             return _read(call, response)
     except _FAILURES:
-        return NoAnswer(sent=call.sent, cause=call.stage, timed_out=call.is_over())
+        return NoResponse(sent=call.sent, cause=call.stage, timed_out=call.is_over())
 
 
 class _CallSession(PlainSession):
@@ -163,7 +163,7 @@ class _Connection(HTTPConnection):
     def __init__(self, *args: Any, call: Call, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._call = call
-        self.response_class = cast(Any, self._reader)  # http.client's hook for reading an answer
+        self.response_class = cast(Any, self._reader)  # http.client's hook for reading an response
 
     def _new_conn(self) -> socket.socket:
         self._call.stage = "name_not_resolved"
@@ -203,7 +203,7 @@ class _TlsConnection(_Connection, HTTPSConnection):
 
 
 class _AnswerSocket:
-    """What http.client needs of a socket to read an answer, with the deadline in it."""
+    """What http.client needs of a socket to read an response, with the deadline in it."""
 
     def __init__(self, sock: socket.socket, call: Call) -> None:
         self._sock = sock
@@ -233,8 +233,8 @@ class _AnswerStream(io.RawIOBase):
         super().close()
 
 
-def _read(call: Call, response: requests.Response) -> HttpAnswer:
-    """Return the answer with what could be read of its body: the status alone is worth a verdict."""
+def _read(call: Call, response: requests.Response) -> HttpResponse:
+    """Return the response with what could be read of its body: the status alone is worth a verdict."""
     body, complete = bytearray(), False
     try:
         # One piece at a time: a body that was sent whole is kept even if the server never ends it.
@@ -248,7 +248,7 @@ def _read(call: Call, response: requests.Response) -> HttpAnswer:
     if response.headers.get("Content-Encoding", "identity").lower() in ("gzip", "x-gzip", "deflate"):
         raw, whole = _inflated(raw)
         complete = complete and whole
-    return HttpAnswer(
+    return HttpResponse(
         status=response.status_code,
         headers=dict(response.headers),
         body=raw[:MAX_BODY],

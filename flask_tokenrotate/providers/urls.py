@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from ..errors import Misconfigured
+from ..errors import ConfigurationError
 from ..loopback import is_loopback
 
 
 def check_url(url: str, what: str) -> None:
-    """Raise `Misconfigured` unless ``url`` is https, or http on a loopback host.
+    """Raise `ConfigurationError` unless ``url`` is https, or http on a loopback host.
 
     ``what`` names the address in the message, which shows the host and never the rest: a user name,
     password or query may be secret.
@@ -22,19 +22,19 @@ def check_url(url: str, what: str) -> None:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError:
-        raise Misconfigured(f"{what} is not a URL. Write it as 'https://host/path'.") from None
+        raise ConfigurationError(f"{what} is not a URL. Write it as 'https://host/path'.") from None
     if not host or parts.scheme not in ("https", "http"):
-        raise Misconfigured(f"{what} must be an absolute https URL, such as 'https://host/path'.")
+        raise ConfigurationError(f"{what} must be an absolute https URL, such as 'https://host/path'.")
     if any(character.isspace() or not character.isprintable() for character in url):
-        raise Misconfigured(f"{what} (host {host!r}) has blanks or control characters in it. Remove them.")
+        raise ConfigurationError(f"{what} (host {host!r}) has blanks or control characters. Remove them.")
     if parts.username is not None or parts.password is not None:
-        raise Misconfigured(
+        raise ConfigurationError(
             f"{what} (host {host!r}) has a user name or password in it. Use client_id and client_secret."
         )
     if parts.fragment:
-        raise Misconfigured(f"{what} (host {host!r}) has a fragment, which is never sent. Remove it.")
+        raise ConfigurationError(f"{what} (host {host!r}) has a fragment, which is never sent. Remove it.")
     if parts.scheme == "http" and not is_loopback(host):
-        raise Misconfigured(
+        raise ConfigurationError(
             f"{what} is plain http on host {host!r}: tokens and secrets would be readable on the way. "
             "Use https; http works for loopback hosts only."
         )

@@ -7,16 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import InvalidTokenResponse
-from .answer import AnswerRules, read_tokens
-from .tokens import TokenAnswer
+from .token_response import ResponseRules, read_tokens
+from .tokens import TokenResponse
 
 
-def adopted(token_response: Mapping[str, Any], rules: AnswerRules, *, wall_clock: float) -> TokenAnswer:
+def adopted(token_response: Mapping[str, Any], rules: ResponseRules, *, wall_clock: float) -> TokenResponse:
     """Return the tokens in a stored token response, such as a requests-oauthlib token.
 
     A response that was stored a while ago says when it expires: ``expires_at`` (seconds since the
     epoch, by the clock of who stored it; ``wall_clock`` is now) counts more than ``expires_in``, and
-    both may lie in the past, unlike in an answer that has just come. Raises `InvalidTokenResponse`
+    both may lie in the past, unlike in an response that has just come. Raises `InvalidTokenResponse`
     where there is no usable access token.
     """
     read = read_tokens(token_response, rules) if isinstance(token_response, Mapping) else None
@@ -24,13 +24,13 @@ def adopted(token_response: Mapping[str, Any], rules: AnswerRules, *, wall_clock
         raise InvalidTokenResponse(
             "The token response has no usable access_token; pass the token endpoint's answer as a mapping."
         )
-    answer, _ = read
+    response, _ = read
     expires_at, expires_in = _number(token_response, "expires_at"), _number(token_response, "expires_in")
     if expires_at is not None:
-        return replace(answer, expires_in=expires_at - wall_clock)
+        return replace(response, expires_in=expires_at - wall_clock)
     if expires_in is not None and expires_in <= 0:
-        return replace(answer, expires_in=expires_in)
-    return answer
+        return replace(response, expires_in=expires_in)
+    return response
 
 
 def _number(token_response: Mapping[str, Any], name: str) -> float | None:

@@ -2,7 +2,7 @@
 
 The row's ``retry_at`` bounds the calls for one grant; with a thousand grants an outage would still
 bring a thousand calls for each pause, and hold as many requests until their time-out. After `FAILING_GRANTS`
-grants in a row have failed, one probe is let through for each pause, and any answer closes the breaker.
+grants in a row have failed, one probe is let through for each pause, and any response closes the breaker.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .ports import Clock
 from .verdict import Busy, NotSent, Unknown, Verdict
 
 FAILING_GRANTS = 5
-"""How many different grants have to fail, with no answer in between, until the provider counts as away.
+"""How many different grants have to fail, with no response in between, until the provider counts as away.
 
 One grant that fails again and again may be its own fault, or a limit on its user."""
 
@@ -76,7 +76,7 @@ class Breaker:
                 # Jitter: all who are sent away now shall not come back in the same moment.
                 return circuit.probe_at - now + circuit.pause * self._jitter()
             circuit.probing = grant_id
-            # The next one waits for this probe's answer, or until it must have ended without any.
+            # The next one waits for this probe's response, or until it must have ended without any.
             circuit.probe_at = now + self._probe_seconds + circuit.pause
             return 0.0
 

@@ -19,7 +19,7 @@ class Entry:
     """What is kept of one grant.
 
     ``served`` is what callers with the default ``min_ttl`` get of it, and from when on it is to be rotated
-    ahead: worked out by the first of them, since the same answer serves all requests until then.
+    ahead: worked out by the first of them, since the same response serves all requests until then.
     """
 
     __slots__ = ("ahead_pause_until", "seen", "served", "until")

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from ..errors import RescueFailed
-from .tokens import Attempt, Claim, EndReason, Grant, NewGrant, Secret, TokenSet, Unsaved
+from .tokens import Claim, EndReason, Grant, NewGrant, Secret, TokenSet, Unsaved
 from .verdict import Verdict
 
 
@@ -106,7 +106,7 @@ class GrantStore(Protocol):
         the row's doubts are ``doubts``, and the ledger has a row of the claim with the slot
         ``doubts`` of the refresh token in ``seen``. Nothing is written when another worker was faster.
         ``awaited``: what settles the claim (`save`, `release`, `end`) wakes those who watch the grant,
-        where the database can tell them (`Wakeups`). When the answer to COMMIT is lost, the row is read
+        where the database can tell them (`Wakeups`). When the response to COMMIT is lost, the row is read
         back and the claim's id decides. Raises `LedgerConflict` when the slot is held already or does not
         exist.
         ``unanswered`` is the same holder's claim before, with the HTTP status of a post that brought no
@@ -180,35 +180,13 @@ class Rescue(Protocol):
         ...
 
 
-AttemptMiss = Literal["unknown_state", "no_cookie", "other_browser", "expired", "already_used"]
-
-
-class AttemptStore(Protocol):
-    """The sign-ins under way. Transactions, clock and errors as in `GrantStore`.
-
-    State and browser id are stored as hashes and the attempt sealed, so that the table is of no use
-    to a reader.
-    """
-
-    def begin(self, state: Secret, browser: Secret, attempt: Attempt, *, seconds: float) -> None:
-        """Store ``attempt`` under ``state`` for ``seconds``, bound to the browser; prune expired ones."""
-        ...
-
-    def take(self, state: Secret, browser: Secret | None) -> Attempt | AttemptMiss:
-        """Use the attempt up and return it, or say why not; only a success uses it up.
-
-        A state is used at most once however many callbacks arrive together (compare-and-set).
-        """
-        ...
-
-
 class TokenEndpoint(Protocol):
     """The provider's token and revocation endpoints. Never raises for what the provider does."""
 
     def redeem(self, provider: str, refresh_token: Secret, *, deadline: float) -> Verdict:
-        """Post the refresh token once and return what the answer meant.
+        """Post the refresh token once and return what the response meant.
 
-        All of it (connect, send, answer) ends by ``deadline`` on `Clock.monotonic`, which is looked
+        All of it (connect, send, response) ends by ``deadline`` on `Clock.monotonic`, which is looked
         at again right before the first byte leaves: after it nothing is sent (`NotSent`).
         """
         ...

@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from ..errors import GrantUnreadable, ProviderUnavailable, StoreUnavailable
-from ..errors import Misconfigured as NotSetUp
+from ..errors import ConfigurationError, GrantUnreadable, ProviderUnavailable, StoreUnavailable
 from .breaker import Breaker
 from .id_token import is_another_user
 from .ports import Clock, GrantStore, Observer, Overtaken, Release, Rescue, SaveOutcome, TokenEndpoint
@@ -136,10 +135,10 @@ class Redeemer:
         return verdict
 
     def _replays_at_once(self, verdict: Unknown, doubts: int, policy: Policy) -> bool:
-        """A holder that knows its own call ended without an answer need not wait for a deadline.
+        """A holder that knows its own call ended without an response need not wait for a deadline.
 
         After a time-out it does wait: the provider hangs, and the one replay is too dear to be
-        spent on a provider that does not answer.
+        spent on a provider that does not response.
         """
         return not verdict.timed_out and may_post_again(doubts + 1, policy)
 
@@ -148,7 +147,7 @@ class Redeemer:
     ) -> Sighting | None:
         grant = seen.grant
         if isinstance(verdict, Rotated):
-            if is_another_user(grant.tokens.id_token, verdict.answer.id_token):
+            if is_another_user(grant.tokens.id_token, verdict.response.id_token):
                 self._end(
                     grant, claim, "other_subject", "the ID token names another user", verdict.http_status
                 )
@@ -221,7 +220,7 @@ class Redeemer:
         """Save first, complain later."""
         grant = seen.grant
         # Lifetimes count from before the request left: the token never seems younger than it is.
-        tokens = grant.tokens.rotated(verdict.answer, now=seen.now(posted_at))
+        tokens = grant.tokens.rotated(verdict.response, now=seen.now(posted_at))
         unsaved = Unsaved(grant=grant, claim=claim, tokens=tokens, http_status=verdict.http_status)
         try:
             with self._kept_if_interrupted(unsaved):
@@ -269,7 +268,7 @@ class Redeemer:
                 self._revoke_if_signed_out(grant.id, tokens)
             return None
         for complaint in complaints:
-            logger.warning("token answer of %s for grant %s: %s", grant.provider, grant.id, complaint)
+            logger.warning("token response of %s for grant %s: %s", grant.provider, grant.id, complaint)
         self._observer.notify("token_rotated", grant, {"token_version": claim.version})
         if grant.tokens.scopes is not None and tokens.scopes != grant.tokens.scopes:
             facts = {"before": sorted(grant.tokens.scopes), "now": sorted(tokens.scopes or ())}
@@ -294,7 +293,7 @@ class Redeemer:
         """Revoke tokens of a grant that its user has signed out of; what stays alive is in the log."""
         try:
             confirmed = self._endpoint.revoke(grant.provider, tokens)
-        except NotSetUp:
+        except ConfigurationError:
             # The provider is no longer registered: that must not keep anybody signed in.
             logger.exception("grant %s is signed out, but its tokens cannot be revoked", grant.id)
             return

@@ -66,11 +66,11 @@ class Secret:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TokenAnswer:
-    """What one successful answer of the token endpoint said, normalised; nothing is filled in.
+class TokenResponse:
+    """What one successful response of the token endpoint said, normalised; nothing is filled in.
 
-    ``expires_in`` and ``refresh_expires_in`` are seconds from the moment of the answer, None where
-    the answer gave no usable number. ``scopes`` and ``refresh_token`` are None where it gave none.
+    ``expires_in`` and ``refresh_expires_in`` are seconds from the moment of the response, None where
+    the response gave no usable number. ``scopes`` and ``refresh_token`` are None where it gave none.
     """
 
     access_token: Secret
@@ -117,13 +117,13 @@ class TokenSet:
         """Return the seconds that the access token still lives; infinite when unknown."""
         return float("inf") if self.expires_at is None else self.expires_at - now
 
-    def rotated(self, answer: TokenAnswer, *, now: float) -> TokenSet:
-        """Return the token set after ``answer``, keeping what the answer left out.
+    def rotated(self, response: TokenResponse, *, now: float) -> TokenSet:
+        """Return the token set after ``response``, keeping what the response left out.
 
         An absent, null or empty refresh token keeps the stored one (RFC 6749 section 6), and an
         absent scope means the scope has not changed (section 5.1).
         """
-        new = answer.token_set(now=now)
+        new = response.token_set(now=now)
         return replace(
             new,
             refresh_token=new.refresh_token or self.refresh_token,
@@ -199,27 +199,12 @@ class Unsaved:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewGrant:
-    """What `GrantStore.add` makes a row from. The tokens' times are relative: see `TokenAnswer`."""
+    """What `GrantStore.add` makes a row from. The tokens' times are relative: see `TokenResponse`."""
 
     provider: str
-    answer: TokenAnswer
+    response: TokenResponse
     subject: str | None = None
     user_id: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Attempt:
-    """One sign-in that a browser has begun: what the callback needs and nobody else may know.
-
-    ``next_url`` is the same-origin relative address to come back to, ``scopes`` what was asked for.
-    """
-
-    provider: str
-    verifier: Secret
-    nonce: Secret
-    redirect_uri: str
-    next_url: str = "/"
-    scopes: frozenset[str] = frozenset()
 
 
 def parse_scopes(value: object, separators: str = " ") -> frozenset[str] | None:

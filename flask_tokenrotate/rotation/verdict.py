@@ -1,13 +1,13 @@
 """What the token endpoint meant: status first, then the body. Pure; never raises for any bytes.
 
 The first matching line is the verdict. *Code* is the error code in the body, *rules* are the
-provider's `AnswerRules`.
+provider's `ResponseRules`.
 
 ====  ========================================================  =================================
 Line  Outcome                                                   Verdict
 ====  ========================================================  =================================
- 1    no answer, nothing was sent                               NotSent
- 2    no answer, the request had left                           Unknown
+ 1    no response, nothing was sent                               NotSent
+ 2    no response, the request had left                           Unknown
  3    408, 409, 425, 429, 503                                   Busy, with ``Retry-After``
  4    another 5xx                                               Busy or Unknown, as the rules say
  5    2xx with a usable access token                            Rotated, oddities as complaints
@@ -23,7 +23,7 @@ A code of lines 6 to 8 counts under any status but those above it: some provider
 401 or 403, and some with 200. Line 8 keeps the grant alive, for ending a living grant costs more
 than asking an operator.
 
-The answer to an authorization code goes through the same table; there Refused means that the
+The response to an authorization code goes through the same table; there Refused means that the
 code is dead.
 """
 
@@ -35,8 +35,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
-from .answer import AnswerRules, looks_like_html, read_error, read_fields, read_tokens
-from .tokens import TokenAnswer
+from .token_response import ResponseRules, looks_like_html, read_error, read_fields, read_tokens
+from .tokens import TokenResponse
 
 MAX_RETRY_AFTER = 3600.0
 """Seconds; a longer ``Retry-After`` is cut to it: one call an hour is bearable for any provider."""
@@ -46,7 +46,7 @@ NOT_PROCESSED = frozenset({408, 409, 425, 429, 503})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HttpAnswer:
+class HttpResponse:
     """One HTTP answer as it came: nothing parsed.
 
     ``complete`` is False when the body was cut or too long, ``timed_out`` True when the deadline cut it.
@@ -60,7 +60,7 @@ class HttpAnswer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NoAnswer:
+class NoResponse:
     """The exchange failed. ``sent`` False: not a byte of the request left this process."""
 
     sent: bool
@@ -72,7 +72,7 @@ class NoAnswer:
 class Rotated:
     """The provider answered with tokens; the old refresh token must be taken for spent."""
 
-    answer: TokenAnswer
+    response: TokenResponse
     complaints: tuple[str, ...] = ()
     http_status: int | None = field(default=None, compare=False)
 
@@ -120,7 +120,7 @@ class Misconfigured:
 
 
 Answered = Rotated | Refused | Busy | Unknown | Misconfigured
-"""The verdicts on an answer; ``http_status`` is for the ledger, and None where no answer came."""
+"""The verdicts on an response; ``http_status`` is for the ledger, and None where no response came."""
 
 Verdict = Answered | NotSent
 
@@ -140,16 +140,16 @@ _OTHER_CODE = (
 )
 
 
-def verdict(outcome: HttpAnswer | NoAnswer, rules: AnswerRules) -> Verdict:
+def verdict(outcome: HttpResponse | NoResponse, rules: ResponseRules) -> Verdict:
     """Return what ``outcome`` means under ``rules``; see the module's table."""
-    if isinstance(outcome, NoAnswer):
+    if isinstance(outcome, NoResponse):
         if not outcome.sent:
             return NotSent(cause=outcome.cause)
         return Unknown(cause=outcome.cause, timed_out=outcome.timed_out)
     return replace(_judged(outcome, rules), http_status=outcome.status)
 
 
-def _judged(outcome: HttpAnswer, rules: AnswerRules) -> Answered:
+def _judged(outcome: HttpResponse, rules: ResponseRules) -> Answered:
     headers = {name.lower(): value for name, value in outcome.headers.items()}
     failed = _server_failure(outcome.status, headers, rules)
     if failed is not None:
@@ -158,28 +158,28 @@ def _judged(outcome: HttpAnswer, rules: AnswerRules) -> Answered:
     fields = read_fields(content_type, outcome.body, complete=outcome.complete)
     error = read_error(fields, rules.refused_errors | rules.busy_errors)
     if 200 <= outcome.status < 300 and fields is not None and (read := read_tokens(fields, rules)):
-        answer, complaints = read
-        return Rotated(answer=answer, complaints=(*complaints, *_about_the_rest(outcome, error)))
+        response, complaints = read
+        return Rotated(response=response, complaints=(*complaints, *_about_the_rest(outcome, error)))
     if error is not None:
         return _by_code(error, headers, rules)
     return _without_code(outcome, content_type, rules)
 
 
-def _server_failure(status: int, headers: Mapping[str, str], rules: AnswerRules) -> Busy | Unknown | None:
+def _server_failure(status: int, headers: Mapping[str, str], rules: ResponseRules) -> Busy | Unknown | None:
     # The body is not looked at: a proxy may put anything under its own 503, a token included.
     if status in NOT_PROCESSED or (500 <= status < 600 and rules.server_error_means == "busy"):
         return Busy(cause=f"http_{status}", retry_after=retry_after(headers))
     return Unknown(cause=f"http_{status}") if 500 <= status < 600 else None
 
 
-def _about_the_rest(outcome: HttpAnswer, error: str | None) -> list[str]:
+def _about_the_rest(outcome: HttpResponse, error: str | None) -> list[str]:
     complaints = [] if outcome.complete else ["the body was cut after the tokens"]
     if error is not None:
         complaints.append("an error code came with the tokens")
     return complaints
 
 
-def _by_code(error: str, headers: Mapping[str, str], rules: AnswerRules) -> Answered:
+def _by_code(error: str, headers: Mapping[str, str], rules: ResponseRules) -> Answered:
     if error in rules.busy_errors:
         return Busy(cause=error, retry_after=retry_after(headers))
     if error in rules.refused_errors:
@@ -187,7 +187,7 @@ def _by_code(error: str, headers: Mapping[str, str], rules: AnswerRules) -> Answ
     return Misconfigured(error=error, cure=_CURES.get(error, _OTHER_CODE))
 
 
-def _without_code(outcome: HttpAnswer, content_type: str, rules: AnswerRules) -> Answered:
+def _without_code(outcome: HttpResponse, content_type: str, rules: ResponseRules) -> Answered:
     status, is_html = outcome.status, looks_like_html(content_type, outcome.body)
     if 200 <= status < 300 or not 300 <= status < 500:
         return Unknown(cause="unreadable_answer", timed_out=outcome.timed_out)
@@ -198,7 +198,7 @@ def _without_code(outcome: HttpAnswer, content_type: str, rules: AnswerRules) ->
     return Misconfigured(error=f"http_{status}", cure=_cure_by_status(status, is_html))
 
 
-def _empty_refusal(outcome: HttpAnswer, rules: AnswerRules) -> Refused | Unknown:
+def _empty_refusal(outcome: HttpResponse, rules: ResponseRules) -> Refused | Unknown:
     if rules.empty_refusal == "refused" and outcome.complete:
         return Refused(error="http_400")
     return Unknown(cause="http_400", timed_out=outcome.timed_out)
@@ -215,7 +215,7 @@ def _cure_by_status(status: int, is_html: bool) -> str:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds in ``retry-after`` (lower-case names), None when there is no usable value.
 
-    A date (RFC 9110 section 10.2.3) counts from the answer's own ``date``, so that the provider's
+    A date (RFC 9110 section 10.2.3) counts from the response's own ``date``, so that the provider's
     clock is compared with itself.
     """
     value = headers.get("retry-after", "").strip()

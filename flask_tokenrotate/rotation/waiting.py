@@ -23,7 +23,7 @@ UNTOLD = 0.25
 class RotationTimes:
     """How long a rotation at each provider took lately, from the claim to the save, in seconds.
 
-    Average and deviation, as TCP estimates when an answer is overdue (RFC 6298).
+    Average and deviation, as TCP estimates when an response is overdue (RFC 6298).
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class Waiting:
         self._has_waited = True
         if isinstance(decision, InDoubt):
             due = decision.settled_at - grant.seen_at
-            # Who replays then is a new holder: its answer is due as long after as any other.
+            # Who replays then is a new holder: its response is due as long after as any other.
             self._looks = self._waited_for = None
         else:
             self._waited_for = decision.standing

@@ -9,15 +9,15 @@ from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
 
+from ..attempts import Attempt, AttemptMiss
 from ..errors import StoreUnavailable
-from ..rotation.ports import AttemptMiss
-from ..rotation.tokens import Attempt, Secret
-from .content import Malformed, facts_in, text, texts_or_none
-from .engine import Database
+from ..rotation.tokens import Secret
+from .database.engine import Database
+from .database.schema import attempts, db_now
+from .database.transactions import Outcome, Transactions
 from .rows import hashed
-from .schema import attempts, db_now
-from .sealing import Binding, DoesNotOpen, Sealer
-from .transactions import Outcome, Transactions
+from .sealed.content import Malformed, facts_in, text, texts_or_none
+from .sealed.sealing import Binding, DoesNotOpen, Sealer
 
 KEEP_EXPIRED_SECONDS = 3600.0
 """How long an expired attempt is kept, to tell a user who comes back late that it has expired."""

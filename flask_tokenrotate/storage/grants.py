@@ -22,14 +22,14 @@ from sqlalchemy import (
 from ..errors import GrantUnreadable, LedgerConflict, StoreUnavailable
 from ..rotation.ports import Overtaken, Release, SaveOutcome
 from ..rotation.tokens import Claim, EndReason, Grant, NewGrant, TokenSet
-from .content import Malformed
-from .engine import Database
+from .database.engine import Database
+from .database.schema import NAME_LENGTH, db_now, grants
+from .database.transactions import Outcome, Transactions, Write
 from .ledger import holds_slot, opened, opening, refused, released, rotated
 from .rows import binding, check_storable, exactly, grant_from_row, is_storable, sealed_tokens
-from .schema import NAME_LENGTH, db_now, grants
-from .sealing import DoesNotOpen, Sealer, fingerprint_of
+from .sealed.content import Malformed
+from .sealed.sealing import DoesNotOpen, Sealer, fingerprint_of
 from .statements import adding, claiming, ending, expiring, living_of, releasing, saving
-from .transactions import Outcome, Transactions, Write
 
 _row = grants.c
 
@@ -55,7 +55,7 @@ class SqlGrantStore:
         check_storable(new)
         grant_id = secrets.token_hex(16)
         bound_to = binding(grant_id, new.provider, new.user_id, new.subject)
-        sealed = sealed_tokens(self._sealer, new.answer.token_set(now=0.0), bound_to)
+        sealed = sealed_tokens(self._sealer, new.response.token_set(now=0.0), bound_to)
         statement = adding(grant_id, new, sealed)
         end = () if replaces is None else (ending("replaced").where(_row.id == replaces),)
         patience = self._transactions.patience()

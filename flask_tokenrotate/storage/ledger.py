@@ -12,7 +12,7 @@ from sqlalchemy import Insert, Select, Update, bindparam, insert, null, select, 
 
 from ..rotation.ports import Release
 from ..rotation.tokens import Claim
-from .schema import db_now, redemptions
+from .database.schema import db_now, redemptions
 
 _row = redemptions.c
 _OPENING = ("claim_id", "grant_id", "version", "redeems", "slot", "token_hash", "holder")

@@ -15,9 +15,9 @@ from sqlalchemy import Column, ColumnElement, Row
 
 from ..errors import InvalidTokenResponse
 from ..rotation.tokens import Claim, Grant, NewGrant, Secret, StandingClaim, TokenSet
-from .content import facts_in, text, text_or_none, texts_or_none
-from .schema import NAME_LENGTH
-from .sealing import Binding, Sealer
+from .database.schema import NAME_LENGTH
+from .sealed.content import facts_in, text, text_or_none, texts_or_none
+from .sealed.sealing import Binding, Sealer
 
 TOKEN_FACTS = ("access_token", "refresh_token", "token_type", "scopes", "id_token")
 

@@ -22,8 +22,8 @@ from sqlalchemy import (
 
 from ..rotation.ports import Release
 from ..rotation.tokens import Claim, EndReason, NewGrant
+from .database.schema import NAME_LENGTH, db_now, grants
 from .rows import exactly
-from .schema import NAME_LENGTH, db_now, grants
 
 _row = grants.c
 # MariaDB and MySQL evaluate SET from left to right and see what they have just set: the column that
@@ -46,7 +46,7 @@ def living_of(user_id: str) -> ColumnElement[bool]:
 
 def adding(grant_id: str, new: NewGrant, sealed: bytes) -> Insert:
     """Return what inserts a grant."""
-    answer = new.answer
+    response = new.response
     now = db_now()
     return insert(grants).values(
         id=grant_id,
@@ -57,9 +57,9 @@ def adding(grant_id: str, new: NewGrant, sealed: bytes) -> Insert:
         version=0,
         token_version=0,
         sealed=sealed,
-        expires_at=None if answer.expires_in is None else now + answer.expires_in,
-        lifetime=answer.expires_in,
-        refresh_expires_at=None if answer.refresh_expires_in is None else now + answer.refresh_expires_in,
+        expires_at=None if response.expires_in is None else now + response.expires_in,
+        lifetime=response.expires_in,
+        refresh_expires_at=None if response.refresh_expires_in is None else now + response.refresh_expires_in,
         doubts=0,
         failures=0,
     )

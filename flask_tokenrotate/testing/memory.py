@@ -14,20 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from ..attempts import Attempt, AttemptMiss
 from ..errors import LedgerConflict, RescueFailed
-from ..rotation.ports import AttemptMiss, Clock, Event, Overtaken, Release, SaveOutcome
+from ..rotation.ports import Clock, Event, Overtaken, Release, SaveOutcome
 from ..rotation.protocol import MAX_POSTS
-from ..rotation.tokens import (
-    Attempt,
-    Claim,
-    EndReason,
-    Grant,
-    NewGrant,
-    Secret,
-    StandingClaim,
-    TokenSet,
-    Unsaved,
-)
+from ..rotation.tokens import Claim, EndReason, Grant, NewGrant, Secret, StandingClaim, TokenSet, Unsaved
 
 KEEP_EXPIRED_SECONDS = 3600.0
 """How long an expired attempt is kept, as in the real store."""
@@ -71,7 +62,7 @@ class MemoryGrantStore:
             grant = Grant(
                 id=f"grant-{next(self._numbers)}",
                 provider=new.provider,
-                tokens=new.answer.token_set(now=now),
+                tokens=new.response.token_set(now=now),
                 seen_at=now,
                 subject=new.subject,
                 user_id=new.user_id,

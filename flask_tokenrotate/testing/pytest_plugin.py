@@ -48,15 +48,15 @@ def fake_provider() -> Iterator[FakeProvider]:
 @pytest.fixture
 def login_as(fake_provider: FakeProvider) -> LoginAs:
     """Sign a Flask test client in with living tokens of `fake_provider`, without any redirect."""
-    from ..rotation.tokens import NewGrant, Secret, TokenAnswer, parse_scopes
-    from ..web.session import attach
+    from ..rotation.tokens import NewGrant, Secret, TokenResponse, parse_scopes
+    from ..sessions.grants_in_session import attach
     from ..web.state import current_state
 
     def login_as(
         client: FlaskClient, user: str = "alice", provider: str | None = None, *, expires_in: float = 3600
     ) -> Grant:
         minted = fake_provider.mint(user, expires_in=expires_in)
-        answer = TokenAnswer(
+        response = TokenResponse(
             access_token=Secret(minted["access_token"]),
             refresh_token=Secret(minted["refresh_token"]),
             scopes=parse_scopes(minted["scope"]),
@@ -66,7 +66,7 @@ def login_as(fake_provider: FakeProvider) -> LoginAs:
             state = current_state()
             name = state.provider_name(provider)
             state.provider(name)  # an unknown name is told here, with the registered ones
-            grant = state.grants.add(NewGrant(provider=name, answer=answer, subject=user, user_id=user))
+            grant = state.grants.add(NewGrant(provider=name, response=response, subject=user, user_id=user))
         with client.session_transaction() as session:
             attach(session, name, grant.id, grant.user_id)
         return grant

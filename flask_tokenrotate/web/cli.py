@@ -9,12 +9,12 @@ import click
 from flask.cli import AppGroup, with_appcontext
 
 from ..errors import TokenRotateError
-from ..storage.reseal import Resealed
+from ..storage.operations.reseal import Resealed
 from .addresses import callback_path
 from .state import current_state
 
 if TYPE_CHECKING:
-    from ..storage.audit import Redemption
+    from ..storage.operations.audit import Redemption
 
 tokenrotate = AppGroup("tokenrotate", help="Keep OAuth 2 tokens fresh (Flask-TokenRotate).")
 
@@ -52,7 +52,7 @@ def sweep() -> None:
 @tokenrotate.command("new-key", with_appcontext=False)
 def new_key() -> None:
     """Print a new key for TOKENROTATE_ENCRYPTION_KEYS."""
-    from ..storage.sealing import new_key as make_key
+    from ..storage.sealed.sealing import new_key as make_key
 
     click.echo(make_key())
 

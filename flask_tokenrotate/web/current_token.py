@@ -91,7 +91,7 @@ class CurrentToken:
         """Call ``url`` with the bearer token and return the `requests.Response`.
 
         Keywords are those of `requests.request`; the default ``timeout`` is (3, 30) seconds. When the
-        answer is a 401 that blames the token, the row is read again, the token rotated at most once,
+        response is a 401 that blames the token, the row is read again, the token rotated at most once,
         and an idempotent method whose body can be sent again is repeated.
         """
         fresh = self._read()

@@ -15,8 +15,8 @@ from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
 
 from ..errors import TokenRotateError
+from ..sessions.interface import ServerSessionInterface
 from .addresses import callback_url
-from .sessions import ServerSessionInterface
 from .state import State
 
 logger = logging.getLogger("flask_tokenrotate")

@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..attempts import Attempt
 from ..errors import SignInFailed
 from ..rotation.id_token import read_claims
-from ..rotation.tokens import Attempt, Secret, TokenAnswer
+from ..rotation.tokens import Secret, TokenResponse
 from .state import State
 
 if TYPE_CHECKING:
@@ -19,18 +20,18 @@ CLOCK_TOLERANCE = 120.0
 
 
 def who_signed_in(
-    state: State, profile: Provider, answer: TokenAnswer, attempt: Attempt
+    state: State, profile: Provider, response: TokenResponse, attempt: Attempt
 ) -> Mapping[str, Any]:
     """Return what the provider says of the user; empty where it says nothing.
 
     Raises `SignInFailed` for an ID token that was not issued for this sign-in.
     """
     claims: dict[str, Any] = {}
-    if answer.id_token is not None:
-        claims.update(_id_token_claims(profile, answer.id_token, attempt.nonce))
+    if response.id_token is not None:
+        claims.update(_id_token_claims(profile, response.id_token, attempt.nonce))
     if profile.userinfo_endpoint is not None:
         deadline = state.clock.monotonic() + state.settings.redeem_seconds
-        userinfo = state.endpoint.userinfo(profile.name, answer.access_token, deadline=deadline)
+        userinfo = state.endpoint.userinfo(profile.name, response.access_token, deadline=deadline)
         if "sub" in claims and userinfo.get("sub", claims["sub"]) != claims["sub"]:
             # OpenID Connect Core section 5.3.2: the two must be of the same user.
             raise _mismatch(profile, "the userinfo endpoint names another user than the ID token")
@@ -59,5 +60,5 @@ def _id_token_claims(profile: Provider, id_token: Secret, nonce: Secret) -> Mapp
 
 def _mismatch(profile: Provider, what: str) -> SignInFailed:
     return SignInFailed(
-        profile.name, "identity_mismatch", f"The answer of {profile.name!r} was not accepted: {what}."
+        profile.name, "identity_mismatch", f"The response of {profile.name!r} was not accepted: {what}."
     )

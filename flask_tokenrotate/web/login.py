@@ -15,6 +15,7 @@ from urllib.parse import urlencode, urlsplit
 from flask import Blueprint, redirect, request, session, url_for
 from werkzeug.wrappers import Response
 
+from ..attempts import Attempt
 from ..errors import (
     CrossSiteRequest,
     ProviderMisconfigured,
@@ -22,12 +23,12 @@ from ..errors import (
     SignInFailed,
     UnknownProvider,
 )
-from ..rotation.tokens import Attempt, Secret, parse_scopes
+from ..rotation.tokens import Secret, parse_scopes
 from ..rotation.verdict import Misconfigured, Refused, Rotated, Verdict
-from . import session as sessions
+from ..sessions import grants_in_session as sessions
 from .addresses import callback_url, is_cross_site, is_on_loopback, safe_next
-from .answers import private, wants_html
-from .failures import denied_or_broken, malformed, mismatch, other_issuer
+from .callback_errors import denied_or_broken, malformed, mismatch, other_issuer
+from .error_responses import private, wants_html
 from .identity import who_signed_in
 from .request import declared_scopes
 from .sign_in import kept_if_abandoned, sign_in, sign_out
@@ -136,19 +137,19 @@ def callback(provider: str) -> Response:
     """Take the provider's answer, exchange the code, and sign the session in with a new grant."""
     state = current_state()
     profile = state.provider(provider)
-    answer = _callback_parameters(provider)
-    oauth_state = Secret(answer.get("state", ""))
+    parameters = _callback_parameters(provider)
+    oauth_state = Secret(parameters.get("state", ""))
     attempt = state.attempts.take(oauth_state, _browser_id(oauth_state))
     if isinstance(attempt, str):
         raise mismatch(provider, attempt, begun_here=oauth_state.reveal().endswith("." + _host_mark()))
-    issuer = answer.get("iss")
+    issuer = parameters.get("iss")
     if attempt.provider != provider or (issuer is None and profile.checks_iss):
         raise other_issuer(provider)
     if issuer is not None and profile.issuer is not None and issuer != profile.issuer:
         raise other_issuer(provider)
-    code = answer.get("code")
+    code = parameters.get("code")
     if not code:
-        raise denied_or_broken(provider, answer.get("error"))
+        raise denied_or_broken(provider, parameters.get("error"))
     verdict = state.endpoint.exchange(
         provider,
         Secret(code),
@@ -158,9 +159,9 @@ def callback(provider: str) -> Response:
     )
     if not isinstance(verdict, Rotated):
         raise _exchange_error(provider, verdict)
-    with kept_if_abandoned(state, provider, verdict.answer):
-        claims = who_signed_in(state, profile, verdict.answer, attempt)
-        sign_in(state, provider, verdict.answer, profile.subject(claims), claims, attempt=attempt)
+    with kept_if_abandoned(state, provider, verdict.response):
+        claims = who_signed_in(state, profile, verdict.response, attempt)
+        sign_in(state, provider, verdict.response, profile.subject(claims), claims, attempt=attempt)
     response = redirect(attempt.next_url, code=303)
     response.delete_cookie(_cookie_name(oauth_state), secure=request.is_secure)
     return private(response)

@@ -27,7 +27,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from ..errors import ScopesNotGranted, SignInRequired
 from ..rotation.memo import RequestMemo
-from . import session as sessions
+from ..sessions import grants_in_session as sessions
 from .addresses import login_url
 from .state import State, state_of
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from flask import current_app, session
 
-from ..errors import Misconfigured, TokenRotateError
-from ..rotation.tokens import Attempt, Grant, NewGrant, TokenAnswer
-from . import session as sessions
+from ..attempts import Attempt
+from ..errors import ConfigurationError, TokenRotateError
+from ..rotation.tokens import Grant, NewGrant, TokenResponse
+from ..sessions import grants_in_session as sessions
 from .request import forget_request
 from .signals import signed_in
 from .state import State
@@ -22,20 +23,20 @@ logger = logging.getLogger("flask_tokenrotate")
 def sign_in(
     state: State,
     provider: str,
-    answer: TokenAnswer,
+    response: TokenResponse,
     subject: str | None,
     claims: Mapping[str, Any],
     *,
     user_id: str | None = None,
     attempt: Attempt | None = None,
 ) -> Grant:
-    """Make a grant of ``answer`` and sign the current session in with it.
+    """Make a grant of ``response`` and sign the current session in with it.
 
     Always a new grant: an older redemption that is still in flight can never land in it. The one
     that it replaces is ended in the same transaction.
     """
     replaces = sessions.grant_id(session, provider)
-    grant = add_grant(state, provider, answer, subject, claims, user_id=user_id, replaces=replaces)
+    grant = add_grant(state, provider, response, subject, claims, user_id=user_id, replaces=replaces)
     sessions.regenerate(session)
     sessions.attach(session, provider, grant.id, grant.user_id, () if attempt is None else attempt.scopes)
     forget_request()
@@ -53,7 +54,7 @@ def sign_in(
 def add_grant(
     state: State,
     provider: str,
-    answer: TokenAnswer,
+    response: TokenResponse,
     subject: str | None,
     claims: Mapping[str, Any],
     *,
@@ -62,13 +63,13 @@ def add_grant(
 ) -> Grant:
     """Store a new grant; its user is ``user_id``, else what `TokenRotate.identify` says, else the subject.
 
-    Raises `Misconfigured` for a user id that is no string.
+    Raises `ConfigurationError` for a user id that is no string.
     """
     identify = state.identify()
     if user_id is None:
         user_id = subject if identify is None else identify(provider, claims)
     check_user_id(user_id)
-    new = NewGrant(provider=provider, answer=answer, subject=subject, user_id=user_id)
+    new = NewGrant(provider=provider, response=response, subject=subject, user_id=user_id)
     grant = state.grants.add(new, replaces=replaces)
     if replaces is not None:
         state.rotator.forget(replaces)
@@ -76,16 +77,16 @@ def add_grant(
 
 
 def check_user_id(user_id: object) -> None:
-    """Raise `Misconfigured` unless ``user_id`` is a string or None."""
+    """Raise `ConfigurationError` unless ``user_id`` is a string or None."""
     if user_id is not None and not isinstance(user_id, str):
-        raise Misconfigured(
+        raise ConfigurationError(
             f"A user id is {type(user_id).__name__} {user_id!r}, but must be a string: return str(user.id) "
             "from the function that rotate.identify decorates, or pass user_id=str(…)."
         )
 
 
 @contextmanager
-def kept_if_abandoned(state: State, provider: str, answer: TokenAnswer) -> Iterator[None]:
+def kept_if_abandoned(state: State, provider: str, response: TokenResponse) -> Iterator[None]:
     """Keep the tokens of a sign-in that cannot be completed, as a grant that has ended.
 
     They are not revoked: at some providers (Google) that ends all of the user's grants to this client.
@@ -95,7 +96,7 @@ def kept_if_abandoned(state: State, provider: str, answer: TokenAnswer) -> Itera
     except Exception:
         logger.warning("a sign-in at %s could not be completed after its code was exchanged", provider)
         with suppress(TokenRotateError):
-            state.grants.end(state.grants.add(NewGrant(provider=provider, answer=answer)).id, "abandoned")
+            state.grants.end(state.grants.add(NewGrant(provider=provider, response=response)).id, "abandoned")
         raise
 
 

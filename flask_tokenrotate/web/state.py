@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flask import Flask, current_app
 from flask.sessions import SessionInterface
 
-from ..errors import Misconfigured
+from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from ..attempts import AttemptStore
     from ..config import Settings
     from ..providers.endpoint import OAuthEndpoint
     from ..providers.profile import Provider
     from ..providers.resource import ProtectedSession
-    from ..rotation.ports import AttemptStore, Clock, GrantStore
+    from ..rotation.ports import Clock, GrantStore
     from ..rotation.rotator import Rotator
     from ..rotation.tokens import Secret
-    from ..storage.audit import Audit
-    from ..storage.reseal import Resealed
-    from ..storage.sessions import SqlSessionStore
-    from ..storage.survey import Survey
+    from ..sessions.store import SqlSessionStore
+    from ..storage.operations.audit import Audit
+    from ..storage.operations.reseal import Resealed
+    from ..storage.operations.survey import Survey
 
 
 EXTENSION = "tokenrotate"
@@ -110,7 +111,7 @@ class State:
         names = self.provider_names()
         if len(names) != 1:
             listed = ", ".join(sorted(names)) or "none"
-            raise Misconfigured(
+            raise ConfigurationError(
                 f"Say which provider is meant: there are {len(names)} registered ({listed}). "
                 "Pass its name, as in @require_fresh_token('spotify')."
             )
@@ -125,11 +126,11 @@ def current_state() -> State:
 def state_of(app: Flask) -> State:
     """Return the state of ``app``.
 
-    Raises `Misconfigured` where `TokenRotate.init_app` was not called for it.
+    Raises `ConfigurationError` where `TokenRotate.init_app` was not called for it.
     """
     state = app.extensions.get(EXTENSION)
     if not isinstance(state, State):
-        raise Misconfigured(
+        raise ConfigurationError(
             f"TokenRotate is not set up for the application {app.name!r}: "
             "call rotate.init_app(app) in its factory."
         )

@@ -16,9 +16,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from flask_tokenrotate import TokenRotate, grant_ended
-from flask_tokenrotate.rotation.answer import AnswerRules
-from flask_tokenrotate.rotation.tokens import Secret, TokenAnswer
-from flask_tokenrotate.rotation.verdict import HttpAnswer, Rotated, Unknown, verdict
+from flask_tokenrotate.rotation.token_response import ResponseRules
+from flask_tokenrotate.rotation.tokens import Secret, TokenResponse
+from flask_tokenrotate.rotation.verdict import HttpResponse, Rotated, Unknown, verdict
 from flask_tokenrotate.testing import FakeProvider
 from flask_tokenrotate.testing.pytest_plugin import LoginAs
 from tests.web.conftest import MakeApp
@@ -222,7 +222,7 @@ class TestGuessing:
 def test_a_nested_answer(depth: int, expected: type) -> None:
     """JSON nested beyond all sense is an unreadable answer, not a crash; control: a little is read."""
     body = b'{"access_token": "a", "x": ' + b"[" * depth + b"]" * depth + b"}"
-    assert isinstance(verdict(HttpAnswer(status=200, body=body), AnswerRules()), expected)
+    assert isinstance(verdict(HttpResponse(status=200, body=body), ResponseRules()), expected)
 
 
 def id_token(sub: str) -> Secret:
@@ -246,7 +246,7 @@ class TestAnotherUsersSubject:
             def lying(*args: Any, **kwargs: Any) -> Any:
                 verdict = redeem(*args, **kwargs)
                 assert isinstance(verdict, Rotated)
-                return replace(verdict, answer=replace(verdict.answer, id_token=answered))
+                return replace(verdict, response=replace(verdict.response, id_token=answered))
 
             monkeypatch.setattr(state.endpoint, "redeem", lying)
             return client.get("/me")
@@ -284,5 +284,5 @@ class TestAnotherUsersSubject:
 
 def test_the_answer_carries_the_id_token() -> None:
     """The control of the class above: an ID token is kept with the token set that it is compared with."""
-    answer = TokenAnswer(access_token=Secret("a"), id_token=id_token("alice"))
+    answer = TokenResponse(access_token=Secret("a"), id_token=id_token("alice"))
     assert answer.token_set(now=0.0).id_token == id_token("alice")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_tokenrotate.errors import Misconfigured
+from flask_tokenrotate.errors import ConfigurationError
 from flask_tokenrotate.providers.build import build_provider
 from flask_tokenrotate.providers.profile import Provider
 from flask_tokenrotate.rotation.protocol import Policy
@@ -47,7 +47,7 @@ def test_params_are_merged() -> None:
 def test_secret_is_never_shown() -> None:
     """Neither the profile's repr nor the error about another field shows the client secret."""
     assert SECRET not in repr(own(token_params={"audience": SECRET}))
-    with pytest.raises(Misconfigured) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         own(client_auth="digest")
     assert SECRET not in str(caught.value)
     assert own(client_secret=Secret("other")).client_secret == Secret("other")
@@ -57,21 +57,21 @@ def test_secret_is_never_shown() -> None:
 def test_missing_field_names_key_and_variable(key: str) -> None:
     """The error for a missing field says which variable to set."""
     layer = {name: value for name, value in OWN.items() if name != key}
-    with pytest.raises(Misconfigured, match=f"FLASK_TOKENROTATE_PROVIDERS__acme__{key.upper()}"):
+    with pytest.raises(ConfigurationError, match=f"FLASK_TOKENROTATE_PROVIDERS__acme__{key.upper()}"):
         build_provider("acme", layer)
 
 
 def test_confidential_client_needs_its_secret() -> None:
     """Without a secret only a client that calls itself public is accepted."""
     layer = {name: value for name, value in OWN.items() if name != "client_secret"}
-    with pytest.raises(Misconfigured, match="client_auth='none'"):
+    with pytest.raises(ConfigurationError, match="client_auth='none'"):
         build_provider("acme", layer)
     assert build_provider("acme", layer, {"client_auth": "none"}).client_secret is None
 
 
 def test_unknown_field_names_the_closest() -> None:
     """A misspelt field is an error that names the right one."""
-    with pytest.raises(Misconfigured, match="Did you mean 'token_endpoint'"):
+    with pytest.raises(ConfigurationError, match="Did you mean 'token_endpoint'"):
         own(token_endpiont="https://as.example/t")
 
 
@@ -86,16 +86,16 @@ def test_answer_rules_are_fields_of_the_profile() -> None:
     rules = own(
         refused_errors=["dead"], busy_errors="later, soon", default_lifetime=900, scope_separators=","
     )
-    assert rules.answers.refused_errors == {"dead"}
-    assert rules.answers.busy_errors == {"later", "soon"}
-    assert rules.answers.default_lifetime == 900.0
-    assert rules.answers.scope_separators == ","
+    assert rules.response_rules.refused_errors == {"dead"}
+    assert rules.response_rules.busy_errors == {"later", "soon"}
+    assert rules.response_rules.default_lifetime == 900.0
+    assert rules.response_rules.scope_separators == ","
 
 
 def test_numbers_from_the_environment_are_text_again() -> None:
     """A client id of digits, which the environment's reader makes a number, is used as it was."""
     assert own(client_id=1234567890123456789).client_id == "1234567890123456789"
-    with pytest.raises(Misconfigured, match="double quotes"):
+    with pytest.raises(ConfigurationError, match="double quotes"):
         own(client_secret=1e99)
 
 
@@ -122,13 +122,13 @@ def test_numbers_from_the_environment_are_text_again() -> None:
 )
 def test_unusable_values_name_the_field(field: str, value: object) -> None:
     """A value that cannot work is refused when it is registered, by the name of its field."""
-    with pytest.raises(Misconfigured, match=field):
+    with pytest.raises(ConfigurationError, match=field):
         own(**{field: value})
 
 
 def test_iss_check_needs_an_issuer() -> None:
     """Requiring ``iss`` without an issuer to compare it with would refuse every callback."""
-    with pytest.raises(Misconfigured, match="issuer"):
+    with pytest.raises(ConfigurationError, match="issuer"):
         own(checks_iss=True)
     assert own(checks_iss=True, issuer="https://as.example").checks_iss
 
@@ -136,7 +136,7 @@ def test_iss_check_needs_an_issuer() -> None:
 @pytest.mark.parametrize("name", ["", "a/b", "../a", "a b", "-a", "é", "a" * 65])
 def test_names_fit_into_an_address(name: str) -> None:
     """The name is a part of the sign-in address, so it holds nothing that would need quoting."""
-    with pytest.raises(Misconfigured, match="name"):
+    with pytest.raises(ConfigurationError, match="name"):
         build_provider(name, OWN)
 
 
@@ -159,7 +159,7 @@ def test_tenant_parameters_fill_the_endpoints() -> None:
 )
 def test_unusable_tenant_parameter(domain: object) -> None:
     """A domain that is missing, has a scheme or would change the URL's meaning is refused by name."""
-    with pytest.raises(Misconfigured, match="domain"):
+    with pytest.raises(ConfigurationError, match="domain"):
         build_provider("auth0", {"client_id": "me", "client_secret": SECRET, "domain": domain})
 
 
@@ -169,7 +169,7 @@ def test_preset_under_another_name() -> None:
     provider = build_provider("work", client, {"preset": "microsoft", "tenant": "contoso"})
     assert provider.name == "work"
     assert "/contoso/" in provider.token_endpoint
-    with pytest.raises(Misconfigured, match="no preset 'microsft'"):
+    with pytest.raises(ConfigurationError, match="no preset 'microsft'"):
         build_provider("work", client, {"preset": "microsft"})
 
 
@@ -209,9 +209,9 @@ keys = st.sampled_from([*Provider.__dataclass_fields__, "preset", "refused_error
 
 @given(st.dictionaries(keys | st.text(max_size=8), anything, max_size=5))
 def test_any_configuration_is_accepted_or_refused(fields: dict[str, Any]) -> None:
-    """No configuration makes the builder raise anything but `Misconfigured`, nor show the secret."""
+    """No configuration makes the builder raise anything but `ConfigurationError`, nor show the secret."""
     try:
         shown = repr(build_provider("acme", OWN, fields))
-    except Misconfigured as error:
+    except ConfigurationError as error:
         shown = str(error)
     assert SECRET not in shown

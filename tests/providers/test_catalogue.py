@@ -56,7 +56,7 @@ def test_github_facts_reach_the_policy() -> None:
     """GitHub's rotation kills the old access token, and its refusals come as 200 with a code."""
     github = build_provider("github", {"client_id": "me", "client_secret": "s"})
     assert github.policy(min_ttl=30, ahead=300, settle=2).ahead == 0
-    assert "bad_refresh_token" in github.answers.refused_errors
+    assert "bad_refresh_token" in github.response_rules.refused_errors
 
 
 def test_the_catalogue_is_read_late() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from flask_tokenrotate.errors import ProviderUnavailable, SignInFailed
 from flask_tokenrotate.providers.endpoint import OAuthEndpoint
-from flask_tokenrotate.rotation.answer import AnswerRules
 from flask_tokenrotate.rotation.ports import TokenEndpoint
+from flask_tokenrotate.rotation.token_response import ResponseRules
 from flask_tokenrotate.rotation.tokens import Secret, TokenSet
 from flask_tokenrotate.rotation.verdict import Refused, Rotated
 
@@ -92,7 +92,7 @@ def test_exchange(serve: Serve, client: Client, clock: SystemClock) -> None:
 def test_profile_decides_what_a_code_means(serve: Serve, client: Client) -> None:
     """The provider's own rules reach the parser."""
     server = serve(says(http(200, {"error": "bad_refresh_token"})))
-    client.at(server.url, answers=AnswerRules(refused_errors=frozenset({"bad_refresh_token"})))
+    client.at(server.url, response_rules=ResponseRules(refused_errors=frozenset({"bad_refresh_token"})))
     assert client.redeem() == Refused(error="bad_refresh_token")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from flask_tokenrotate.errors import InvalidTokenResponse, Misconfigured
+from flask_tokenrotate.errors import ConfigurationError, InvalidTokenResponse
 from flask_tokenrotate.providers.resource import TIMEOUT, ProtectedSession
 from flask_tokenrotate.rotation.tokens import Secret
 
@@ -35,7 +35,7 @@ def test_the_token_is_in_the_header_of_its_own_call(serve: Serve) -> None:
 
 def test_plain_http_to_another_host_is_refused() -> None:
     """The token never leaves in clear, and the error names the host and not the token."""
-    with pytest.raises(Misconfigured, match=r"api\.example\.com") as caught:
+    with pytest.raises(ConfigurationError, match=r"api\.example\.com") as caught:
         call("http://api.example.com/me?access_token=at-1")
     assert "at-1" not in str(caught.value)
 

@@ -16,10 +16,17 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_tokenrotate.errors import Misconfigured as ConfigurationError
+from flask_tokenrotate.errors import ConfigurationError
 from flask_tokenrotate.providers import transport
 from flask_tokenrotate.providers.transport import MAX_BODY, Call, PlainSession, send
-from flask_tokenrotate.rotation.verdict import Busy, HttpAnswer, Misconfigured, NotSent, Rotated, Unknown
+from flask_tokenrotate.rotation.verdict import (
+    Busy,
+    HttpResponse,
+    Misconfigured,
+    NotSent,
+    Rotated,
+    Unknown,
+)
 
 from .conftest import Client, Server, SystemClock, http, says
 
@@ -297,7 +304,7 @@ def test_gzip_bomb(serve: Serve, clock: SystemClock) -> None:
     server = serve(says(http(200, gzip.compress(b" " * (64 * MAX_BODY)), "Content-Encoding: gzip")))
     call = Call(clock, deadline=clock.monotonic() + 5, connect_seconds=1)
     answer = send(call, "POST", f"{server.url}/token", headers={}, form={"a": "b"})
-    assert isinstance(answer, HttpAnswer)
+    assert isinstance(answer, HttpResponse)
     assert (len(answer.body), answer.complete) == (MAX_BODY, False)
     assert server.requests[0].headers["accept-encoding"] == "identity"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_tokenrotate.errors import Misconfigured
+from flask_tokenrotate.errors import ConfigurationError
 from flask_tokenrotate.providers.urls import check_url
 
 
@@ -54,16 +54,16 @@ def test_https_anywhere_and_http_on_this_machine(url: str) -> None:
 )
 def test_everything_else_is_refused_by_name(url: str) -> None:
     """The error names the field, and shows neither password nor query."""
-    with pytest.raises(Misconfigured, match="token_endpoint") as caught:
+    with pytest.raises(ConfigurationError, match="token_endpoint") as caught:
         check_url(url, "token_endpoint")
     assert "hunter2" not in str(caught.value)
 
 
 @given(st.text(max_size=60) | st.text(alphabet="htps:/.@#[]127localexmp\\ ?", max_size=40))
 def test_any_text_is_accepted_or_refused(url: str) -> None:
-    """No text makes the check raise anything but `Misconfigured`."""
+    """No text makes the check raise anything but `ConfigurationError`."""
     try:
         check_url(url, "token_endpoint")
-    except Misconfigured:
+    except ConfigurationError:
         return
     assert url.lower().startswith(("https://", "http://"))

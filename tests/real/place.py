@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Row, create_engine, select
 from sqlalchemy.pool import NullPool
 
-from flask_tokenrotate.storage.schema import grants
+from flask_tokenrotate.storage.database.schema import grants
 from flask_tokenrotate.testing import FakeProvider
 
 from .storm import Visitor, gunicorn, settings

@@ -20,9 +20,9 @@ from flask_tokenrotate.rotation.ports import Release, SaveOutcome
 from flask_tokenrotate.rotation.redeemer import Redeemer
 from flask_tokenrotate.rotation.rescue import Rescuer
 from flask_tokenrotate.rotation.tokens import Claim
-from flask_tokenrotate.storage.engine import Database
+from flask_tokenrotate.storage.database.engine import Database
+from flask_tokenrotate.storage.database.transactions import Outcome, Transactions
 from flask_tokenrotate.storage.grants import SqlGrantStore
-from flask_tokenrotate.storage.transactions import Outcome, Transactions
 
 STOP_AFTER_CLAIM = "stop-after-claim"
 """The next worker that wins a claim stops (SIGSTOP) before it knows."""

@@ -23,7 +23,7 @@ from sqlalchemy import Engine, create_engine, event
 from flask_tokenrotate import TokenRotate, current_token, require_fresh_token
 from flask_tokenrotate.rotation.redeemer import Redeemer
 from flask_tokenrotate.rotation.rescue import Rescuer
-from flask_tokenrotate.storage import transactions
+from flask_tokenrotate.storage.database import transactions
 from flask_tokenrotate.testing import FakeProvider
 from tests.conftest import available
 from tests.engines import Unavailable

@@ -9,7 +9,7 @@ from flask_tokenrotate.errors import StoreUnavailable
 from flask_tokenrotate.rotation.protocol import Policy
 from flask_tokenrotate.rotation.redeemer import Timing
 from flask_tokenrotate.rotation.rotator import Rotator
-from flask_tokenrotate.rotation.tokens import Grant, NewGrant, Secret, TokenAnswer, TokenSet
+from flask_tokenrotate.rotation.tokens import Grant, NewGrant, Secret, TokenResponse, TokenSet
 from flask_tokenrotate.rotation.verdict import Rotated, Verdict
 from flask_tokenrotate.testing import ManualClock, MemoryGrantStore
 from flask_tokenrotate.testing.memory import MemoryRescue, MemoryWakeups
@@ -41,7 +41,7 @@ class ScriptedEndpoint:
             "refresh_token": Secret(f"refresh-{number}"),
             "expires_in": LIFETIME,
         }
-        return Rotated(answer=TokenAnswer(**{**fields, **changes}))
+        return Rotated(response=TokenResponse(**{**fields, **changes}))
 
     def revoke(self, provider: str, tokens: TokenSet) -> bool:
         self.revoked.append(tokens.access_token.reveal())
@@ -126,9 +126,9 @@ class World:
     def sign_in(self, *, remaining: float, **changes: Any) -> str:
         """Add a grant whose access token lives for ``remaining`` seconds more."""
         fields = {"access_token": Secret("access-0"), "refresh_token": Secret("refresh-0")}
-        answer = TokenAnswer(**{**fields, "expires_in": LIFETIME, **changes})
+        answer = TokenResponse(**{**fields, "expires_in": LIFETIME, **changes})
         # A token set as old as that was issued a while ago.
-        grant_id = self.store.add(NewGrant(provider="p", answer=answer)).id
+        grant_id = self.store.add(NewGrant(provider="p", response=answer)).id
         self.clock.advance((answer.expires_in or 0.0) - remaining)
         return grant_id
 
@@ -149,7 +149,7 @@ class World:
 
     def save_elsewhere(self, claim: Any) -> None:
         """Save the winner's token set for the claim."""
-        answer = self.endpoint.rotated(access_token=Secret("access-elsewhere")).answer
+        answer = self.endpoint.rotated(access_token=Secret("access-elsewhere")).response
         tokens = self.row(claim.grant_id).tokens.rotated(answer, now=self.clock.time())
         self.store.save(self.row(claim.grant_id), claim, tokens)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_tokenrotate.rotation.breaker import FAILING_GRANTS, LONGEST_PAUSE, Breaker
-from flask_tokenrotate.rotation.tokens import Secret, TokenAnswer
+from flask_tokenrotate.rotation.tokens import Secret, TokenResponse
 from flask_tokenrotate.rotation.verdict import (
     Busy,
     Misconfigured,
@@ -20,7 +20,7 @@ from flask_tokenrotate.testing import ManualClock
 BUSY = Busy(cause="http_503")
 PROBE_SECONDS = 7.0
 ANSWERS = [
-    Rotated(answer=TokenAnswer(access_token=Secret("access"))),
+    Rotated(response=TokenResponse(access_token=Secret("access"))),
     Refused(error="invalid_grant"),
     Misconfigured(error="invalid_client", cure="Check it."),
 ]

@@ -16,9 +16,11 @@ from flask_tokenrotate.rotation.ports import Overtaken
 from flask_tokenrotate.rotation.protocol import Policy
 from flask_tokenrotate.rotation.redeemer import Timing
 from flask_tokenrotate.rotation.rotator import Rotator
-from flask_tokenrotate.rotation.tokens import Claim, NewGrant, Secret, TokenAnswer
+from flask_tokenrotate.rotation.tokens import Claim, NewGrant, Secret, TokenResponse
 from flask_tokenrotate.rotation.verdict import Verdict
-from flask_tokenrotate.storage import Database, SqlGrantStore, sealer_from
+from flask_tokenrotate.storage.database.engine import Database
+from flask_tokenrotate.storage.grants import SqlGrantStore
+from flask_tokenrotate.storage.sealed.sealing import sealer_from
 from flask_tokenrotate.testing.memory import MemoryRescue, MemoryWakeups
 
 from .processes import Heard, ScriptedEndpoint, World, access
@@ -96,8 +98,10 @@ def host(store: JumpingStore, endpoint: ScriptedEndpoint, clock: SystemClock | N
 
 def dead_grant(store: JumpingStore) -> str:
     """A grant whose access token ran out a second ago."""
-    answer = TokenAnswer(access_token=Secret("access-0"), refresh_token=Secret("refresh-0"), expires_in=-1.0)
-    return store.add(NewGrant(provider="p", answer=answer)).id
+    answer = TokenResponse(
+        access_token=Secret("access-0"), refresh_token=Secret("refresh-0"), expires_in=-1.0
+    )
+    return store.add(NewGrant(provider="p", response=answer)).id
 
 
 def test_hosts_that_are_minutes_apart_agree(store: JumpingStore, wall: WallClock) -> None:

@@ -54,7 +54,7 @@ def test_a_larger_min_ttl_is_asked_of_what_is_held_too(world: World) -> None:
 def test_two_grants_of_one_provider_do_not_share_a_place(world: World) -> None:
     """A sign-in in the middle of a request never gets the token of the user before."""
     first = world.sign_in(remaining=LIFETIME)
-    second = world.sign_in(remaining=LIFETIME, access_token=world.endpoint.rotated().answer.access_token)
+    second = world.sign_in(remaining=LIFETIME, access_token=world.endpoint.rotated().response.access_token)
     rotator, memo = world.process(), RequestMemo()
     assert memo.fresh(rotator, first).grant.id == first
     assert memo.fresh(rotator, second).grant.id == second

@@ -14,7 +14,7 @@ from flask_tokenrotate.rotation.breaker import FAILING_GRANTS, LONGEST_PAUSE, Br
 from flask_tokenrotate.rotation.protocol import Policy
 from flask_tokenrotate.rotation.redeemer import Timing
 from flask_tokenrotate.rotation.rotator import Rotator
-from flask_tokenrotate.rotation.tokens import NewGrant, Secret, TokenAnswer, TokenSet
+from flask_tokenrotate.rotation.tokens import NewGrant, Secret, TokenResponse, TokenSet
 from flask_tokenrotate.rotation.verdict import Verdict
 from flask_tokenrotate.testing import FakeProvider, ManualClock, MemoryGrantStore
 from flask_tokenrotate.testing.memory import MemoryRescue, MemoryWakeups
@@ -69,12 +69,12 @@ class Deployment:
 
     def _sign_in(self, provider: FakeProvider, remaining: float) -> str:
         minted = provider.mint(expires_in=remaining)
-        answer = TokenAnswer(
+        answer = TokenResponse(
             access_token=Secret(minted["access_token"]),
             refresh_token=Secret(minted["refresh_token"]),
             expires_in=remaining,
         )
-        return self.store.add(NewGrant(provider="fake", answer=answer)).id
+        return self.store.add(NewGrant(provider="fake", response=answer)).id
 
     def live(self, seconds: int) -> int:
         """Let ``seconds`` pass; return how many requests got no token. None fails whose token lives."""

@@ -902,7 +902,9 @@ class TestWhatIsTold:
             remaining=-1.0, access_token=Secret(f"{canary}-a"), refresh_token=Secret(f"{canary}-r")
         )
         tokens = {"access_token": Secret(f"{canary}-A"), "refresh_token": Secret(f"{canary}-R")}
-        world.endpoint.script = [step or Rotated(answer=replace(world.endpoint.rotated().answer, **tokens))]
+        world.endpoint.script = [
+            step or Rotated(response=replace(world.endpoint.rotated().response, **tokens))
+        ]
         world.store.away = {"save"}
         said = []
         with caplog.at_level(logging.DEBUG):

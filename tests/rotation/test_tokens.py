@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_tokenrotate.rotation.tokens import Secret, TokenAnswer, TokenSet, parse_scopes
+from flask_tokenrotate.rotation.tokens import Secret, TokenResponse, TokenSet, parse_scopes
 
 CANARY = "canary-3f9b"
 
@@ -29,7 +29,7 @@ def test_a_secret_does_not_print(render: object) -> None:
 def test_a_token_set_does_not_print_its_secrets() -> None:
     """The repr of the values that carry secrets shows none of them."""
     secret = Secret(CANARY)
-    answer = TokenAnswer(access_token=secret, refresh_token=secret, id_token=secret)
+    answer = TokenResponse(access_token=secret, refresh_token=secret, id_token=secret)
     assert CANARY not in repr(answer)
     assert CANARY not in repr(answer.token_set(now=0.0))
 
@@ -83,13 +83,13 @@ def stored() -> TokenSet:
 
 def test_a_rotation_keeps_what_the_answer_left_out() -> None:
     """Refresh token and its expiry, scopes and ID token stay when the answer has none."""
-    rotated = stored().rotated(TokenAnswer(access_token=Secret("a1"), expires_in=60.0), now=200.0)
+    rotated = stored().rotated(TokenResponse(access_token=Secret("a1"), expires_in=60.0), now=200.0)
     assert rotated == replace(stored(), access_token=Secret("a1"), expires_at=260.0, lifetime=60.0)
 
 
 def test_a_rotation_takes_what_the_answer_has() -> None:
     """New values replace the stored ones, a narrower scope too."""
-    answer = TokenAnswer(
+    answer = TokenResponse(
         access_token=Secret("a1"),
         refresh_token=Secret("r1"),
         scopes=frozenset(),
@@ -103,7 +103,7 @@ def test_a_rotation_takes_what_the_answer_has() -> None:
 
 def test_a_new_refresh_token_does_not_inherit_the_expiry_of_the_old_one() -> None:
     """The stored refresh token's expiry says nothing about another refresh token."""
-    answer = TokenAnswer(access_token=Secret("a1"), refresh_token=Secret("r1"))
+    answer = TokenResponse(access_token=Secret("a1"), refresh_token=Secret("r1"))
     rotated = stored().rotated(answer, now=200.0)
     assert rotated.refresh_expires_at is None
     assert rotated.expires_at is None

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_tokenrotate.rotation.answer import MAX_LIFETIME, AnswerRules
+from flask_tokenrotate.rotation.token_response import MAX_LIFETIME, ResponseRules
 from flask_tokenrotate.rotation.tokens import Secret
 from flask_tokenrotate.rotation.verdict import (
     MAX_RETRY_AFTER,
     Busy,
-    HttpAnswer,
+    HttpResponse,
     Misconfigured,
-    NoAnswer,
+    NoResponse,
     NotSent,
     Refused,
     Rotated,
@@ -25,41 +25,41 @@ from flask_tokenrotate.rotation.verdict import (
     verdict,
 )
 
-RULES = AnswerRules()
-GITHUB = AnswerRules(refused_errors=frozenset({"invalid_grant", "bad_refresh_token"}))
-SLACK = AnswerRules(refused_errors=frozenset({"invalid_grant", "invalid_refresh_token"}))
-HYDRA = AnswerRules(busy_errors=frozenset({"invalid_request"}))
-METABASE = AnswerRules(refused_errors=frozenset({"invalid_grant", "invalid_request"}))
-SPENDS_ON_500 = AnswerRules(server_error_means="unknown")
-EMPTY_IS_DEAD = AnswerRules(empty_refusal="refused")
+RULES = ResponseRules()
+GITHUB = ResponseRules(refused_errors=frozenset({"invalid_grant", "bad_refresh_token"}))
+SLACK = ResponseRules(refused_errors=frozenset({"invalid_grant", "invalid_refresh_token"}))
+HYDRA = ResponseRules(busy_errors=frozenset({"invalid_request"}))
+METABASE = ResponseRules(refused_errors=frozenset({"invalid_grant", "invalid_request"}))
+SPENDS_ON_500 = ResponseRules(server_error_means="unknown")
+EMPTY_IS_DEAD = ResponseRules(empty_refusal="refused")
 TOKENS = {"access_token": "at-1", "token_type": "Bearer", "expires_in": 3600, "refresh_token": "rt-2"}
 PAGE = b"<!doctype html><title>Blocked</title>"
 
 
 def answer(
     status: int, body: bytes | object = b"", content_type: str = "application/json", **headers: str
-) -> HttpAnswer:
+) -> HttpResponse:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     names = {name.replace("_", "-").title(): value for name, value in headers.items()}
-    return HttpAnswer(status=status, headers={"Content-Type": content_type, **names}, body=raw)
+    return HttpResponse(status=status, headers={"Content-Type": content_type, **names}, body=raw)
 
 
 def form(
     status: int, fields: dict[str, str], content_type: str = "application/x-www-form-urlencoded"
-) -> HttpAnswer:
+) -> HttpResponse:
     return answer(status, urlencode(fields).encode(), content_type)
 
 
-def rotated(body: object, rules: AnswerRules = RULES) -> Rotated:
+def rotated(body: object, rules: ResponseRules = RULES) -> Rotated:
     result = verdict(answer(200, body), rules)
     assert isinstance(result, Rotated)
     return result
 
 
-SHAPES: list[tuple[str, HttpAnswer | NoAnswer, AnswerRules, type, str | None]] = [
+SHAPES: list[tuple[str, HttpResponse | NoResponse, ResponseRules, type, str | None]] = [
     # name, outcome, rules, verdict, its error or cause
-    ("refused connection", NoAnswer(sent=False, cause="connect"), RULES, NotSent, "connect"),
-    ("lost answer", NoAnswer(sent=True, cause="read"), RULES, Unknown, "read"),
+    ("refused connection", NoResponse(sent=False, cause="connect"), RULES, NotSent, "connect"),
+    ("lost answer", NoResponse(sent=True, cause="read"), RULES, Unknown, "read"),
     ("plain rotation", answer(200, TOKENS), RULES, Rotated, None),
     ("201 with tokens", answer(201, TOKENS), RULES, Rotated, None),
     ("form-encoded", form(200, {"access_token": "a", "scope": "x"}), RULES, Rotated, None),
@@ -118,21 +118,21 @@ SHAPES: list[tuple[str, HttpAnswer | NoAnswer, AnswerRules, type, str | None]] =
     ("nested too deep", answer(200, b'{"a":' * 100_000), RULES, Unknown, "unreadable_answer"),
     (
         "cut JSON",
-        HttpAnswer(status=200, body=b'{"access_token": "abc', complete=False),
+        HttpResponse(status=200, body=b'{"access_token": "abc', complete=False),
         RULES,
         Unknown,
         "unreadable_answer",
     ),
     (
         "cut form",
-        HttpAnswer(status=200, body=b"refresh_token=r&access_token=ab", complete=False),
+        HttpResponse(status=200, body=b"refresh_token=r&access_token=ab", complete=False),
         RULES,
         Unknown,
         "unreadable_answer",
     ),
     (
         "2 MB body, cut at the limit",
-        HttpAnswer(status=200, body=b'{"x": "' + b"y" * 2**20, complete=False),
+        HttpResponse(status=200, body=b'{"x": "' + b"y" * 2**20, complete=False),
         RULES,
         Unknown,
         "unreadable_answer",
@@ -145,7 +145,7 @@ SHAPES: list[tuple[str, HttpAnswer | NoAnswer, AnswerRules, type, str | None]] =
     [pytest.param(*shape[1:], id=shape[0]) for shape in SHAPES],
 )
 def test_recorded_shapes(
-    outcome: HttpAnswer | NoAnswer, rules: AnswerRules, kind: type[Verdict], code: str | None
+    outcome: HttpResponse | NoResponse, rules: ResponseRules, kind: type[Verdict], code: str | None
 ) -> None:
     """Each recorded answer has the verdict of the module's table."""
     result = verdict(outcome, rules)
@@ -178,7 +178,7 @@ def test_the_same_refusal_is_none_under_other_rules() -> None:
 def test_usable_lifetimes(value: object, seconds: float) -> None:
     """A positive number is taken as it is, in digits or in a string, and a far future is cut."""
     result = rotated({**TOKENS, "expires_in": value})
-    assert (result.answer.expires_in, result.complaints) == (seconds, ())
+    assert (result.response.expires_in, result.complaints) == (seconds, ())
 
 
 @pytest.mark.parametrize(
@@ -187,11 +187,11 @@ def test_usable_lifetimes(value: object, seconds: float) -> None:
 def test_unusable_lifetimes_mean_unknown(value: object) -> None:
     """A lifetime that is no positive number costs the lifetime and never the tokens."""
     result = rotated({**TOKENS, "expires_in": value})
-    assert result.answer.expires_in is None
-    assert result.answer.refresh_token == Secret("rt-2")
+    assert result.response.expires_in is None
+    assert result.response.refresh_token == Secret("rt-2")
     assert result.complaints == ("expires_in is not a usable number of seconds",)
-    default = rotated({**TOKENS, "expires_in": value}, AnswerRules(default_lifetime=900.0))
-    assert default.answer.expires_in == 900.0
+    default = rotated({**TOKENS, "expires_in": value}, ResponseRules(default_lifetime=900.0))
+    assert default.response.expires_in == 900.0
 
 
 def test_a_number_of_thousands_of_digits_costs_only_itself() -> None:
@@ -199,33 +199,33 @@ def test_a_number_of_thousands_of_digits_costs_only_itself() -> None:
     body = b'{"access_token": "at-1", "expires_in": ' + b"9" * 10_000 + b"}"
     result = verdict(answer(200, body), RULES)
     assert isinstance(result, Rotated)
-    assert result.answer.expires_in is None
+    assert result.response.expires_in is None
 
 
 def test_missing_lifetime_is_no_oddity() -> None:
     """RFC 6749 section 5.1 lets ``expires_in`` be left out: unknown, without a complaint."""
     result = rotated({"access_token": "at-1"})
-    assert (result.answer.expires_in, result.complaints) == (None, ())
+    assert (result.response.expires_in, result.complaints) == (None, ())
 
 
 def test_milliseconds() -> None:
     """A profile can say that its lifetimes are milliseconds."""
-    result = rotated({**TOKENS, "expires_in": 3_600_000}, AnswerRules(expires_in_unit="milliseconds"))
-    assert result.answer.expires_in == 3600.0
+    result = rotated({**TOKENS, "expires_in": 3_600_000}, ResponseRules(expires_in_unit="milliseconds"))
+    assert result.response.expires_in == 3600.0
 
 
 @pytest.mark.parametrize("fields", [{}, {"refresh_token": None}, {"refresh_token": ""}])
 def test_no_refresh_token_in_the_answer(fields: dict[str, object]) -> None:
     """Absent, null and empty all mean that the stored refresh token stays (RFC 6749 section 6)."""
     result = rotated({"access_token": "at-1", **fields})
-    assert (result.answer.refresh_token, result.complaints) == (None, ())
+    assert (result.response.refresh_token, result.complaints) == (None, ())
 
 
 @pytest.mark.parametrize("value", [7, ["rt"], "\udfff"])
 def test_unusable_refresh_token(value: object) -> None:
     """A refresh token that cannot be posted is left out with a complaint; the access token stays."""
     result = rotated({"access_token": "at-1", "refresh_token": value})
-    assert result.answer.refresh_token is None
+    assert result.response.refresh_token is None
     assert result.complaints == ("refresh_token is not a usable string",)
 
 
@@ -242,15 +242,15 @@ def test_unusable_refresh_token(value: object) -> None:
 )
 def test_scopes(value: object, separators: str, scopes: set[str]) -> None:
     """Whatever scope came back, narrower or wider, is reported and never refused."""
-    result = rotated({**TOKENS, "scope": value}, AnswerRules(scope_separators=separators))
-    assert (result.answer.scopes, result.complaints) == (frozenset(scopes), ())
+    result = rotated({**TOKENS, "scope": value}, ResponseRules(scope_separators=separators))
+    assert (result.response.scopes, result.complaints) == (frozenset(scopes), ())
 
 
 def test_unreadable_scope() -> None:
     """A scope that is neither string nor list of strings is unknown, with a complaint."""
     result = rotated({**TOKENS, "scope": {"a": 1}})
-    assert (result.answer.scopes, result.complaints) == (None, ("scope is unreadable",))
-    assert rotated(TOKENS).answer.scopes is None
+    assert (result.response.scopes, result.complaints) == (None, ("scope is unreadable",))
+    assert rotated(TOKENS).response.scopes is None
 
 
 @pytest.mark.parametrize("name", ["scope", "token_type"])
@@ -276,7 +276,7 @@ def test_a_token_in_a_public_field_is_not_passed_on(name: str) -> None:
 def test_token_types(value: object, token_type: str, complaints: int) -> None:
     """Bearer is recognised in any case; another type is kept with a complaint, not raised."""
     result = rotated({**TOKENS, "token_type": value})
-    assert (result.answer.token_type, len(result.complaints)) == (token_type, complaints)
+    assert (result.response.token_type, len(result.complaints)) == (token_type, complaints)
 
 
 @pytest.mark.parametrize(
@@ -284,16 +284,16 @@ def test_token_types(value: object, token_type: str, complaints: int) -> None:
 )
 def test_refresh_token_lifetime(name: str) -> None:
     """The refresh token's own lifetime is read under the names that providers give it."""
-    assert rotated({**TOKENS, name: "1800"}).answer.refresh_expires_in == 1800.0
-    assert rotated({**TOKENS, name: 0}).answer.refresh_expires_in is None
+    assert rotated({**TOKENS, name: "1800"}).response.refresh_expires_in == 1800.0
+    assert rotated({**TOKENS, name: 0}).response.refresh_expires_in is None
 
 
 def test_oddities_are_reported_and_the_tokens_kept() -> None:
     """Save first, complain later: a cut after the tokens, an error beside them, a strange character."""
     body = json.dumps({"access_token": "at-é", "error": "weird"}).encode()
-    result = verdict(HttpAnswer(status=200, body=body, complete=False), RULES)
+    result = verdict(HttpResponse(status=200, body=body, complete=False), RULES)
     assert isinstance(result, Rotated)
-    assert result.answer.access_token == Secret("at-é")
+    assert result.response.access_token == Secret("at-é")
     assert len(result.complaints) == 3
 
 
@@ -322,7 +322,7 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
 
 def test_a_read_timeout_is_told_apart() -> None:
     """The holder must know whether the answer timed out: then a replay has to settle first."""
-    timed_out = verdict(NoAnswer(sent=True, cause="read", timed_out=True), RULES)
+    timed_out = verdict(NoResponse(sent=True, cause="read", timed_out=True), RULES)
     assert timed_out == Unknown(cause="read", timed_out=True)
 
 
@@ -374,7 +374,7 @@ bodies = st.one_of(
 )
 header_values = st.text(max_size=30) | st.just(CANARY)
 rule_sets = st.sampled_from(
-    [RULES, GITHUB, HYDRA, SPENDS_ON_500, EMPTY_IS_DEAD, AnswerRules(scope_separators=", ")]
+    [RULES, GITHUB, HYDRA, SPENDS_ON_500, EMPTY_IS_DEAD, ResponseRules(scope_separators=", ")]
 )
 
 
@@ -390,13 +390,13 @@ rule_sets = st.sampled_from(
     rules=rule_sets,
 )
 def test_never_raises_and_never_leaks(
-    status: int, body: bytes, headers: dict[str, str], complete: bool, rules: AnswerRules
+    status: int, body: bytes, headers: dict[str, str], complete: bool, rules: ResponseRules
 ) -> None:
     """No bytes make the parser raise, and no verdict prints what the body called a token or a code."""
     # A scope or token type is meant to be printed, so the canary counts there only when it is also a token.
-    outcome = HttpAnswer(status=status, headers=headers, body=body, complete=complete)
+    outcome = HttpResponse(status=status, headers=headers, body=body, complete=complete)
     result = verdict(outcome, rules)
     public = isinstance(result, Rotated) and CANARY not in {
-        token.reveal() for token in (result.answer.access_token, result.answer.refresh_token) if token
+        token.reveal() for token in (result.response.access_token, result.response.refresh_token) if token
     }
     assert public or CANARY not in f"{result!r} {result} {outcome!r}"

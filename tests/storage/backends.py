@@ -8,10 +8,15 @@ from typing import Any
 
 from sqlalchemy import Double, bindparam, create_engine, select
 
-from flask_tokenrotate.rotation.ports import AttemptStore, GrantStore
-from flask_tokenrotate.rotation.tokens import Claim, Grant, NewGrant, Secret, TokenAnswer, TokenSet
-from flask_tokenrotate.storage import Database, SqlAttemptStore, SqlGrantStore, create_tables, sealer_from
-from flask_tokenrotate.storage.schema import redemptions
+from flask_tokenrotate.attempts import AttemptStore
+from flask_tokenrotate.rotation.ports import GrantStore
+from flask_tokenrotate.rotation.tokens import Claim, Grant, NewGrant, Secret, TokenResponse, TokenSet
+from flask_tokenrotate.storage.attempts import SqlAttemptStore
+from flask_tokenrotate.storage.database.engine import Database
+from flask_tokenrotate.storage.database.schema import redemptions
+from flask_tokenrotate.storage.database.tables import create_tables
+from flask_tokenrotate.storage.grants import SqlGrantStore
+from flask_tokenrotate.storage.sealed.sealing import sealer_from
 from flask_tokenrotate.testing.clock import ManualClock
 from flask_tokenrotate.testing.memory import MemoryGrantStore
 
@@ -96,7 +101,7 @@ class Stores:
             return [tuple(each) for each in connection.execute(story.where(row.grant_id == grant_id))]
 
 
-ANSWER = TokenAnswer(
+RESPONSE = TokenResponse(
     access_token=Secret("access-0"),
     refresh_token=Secret("refresh-0"),
     scopes=frozenset({"read", "write"}),
@@ -109,7 +114,7 @@ ANSWER = TokenAnswer(
 def new_grant(**changes: Any) -> NewGrant:
     """Return a grant to add, of a provider and user who mean nothing."""
     return NewGrant(
-        **{"provider": "spotify", "answer": ANSWER, "user_id": "ada", "subject": "s-1", **changes}
+        **{"provider": "spotify", "response": RESPONSE, "user_id": "ada", "subject": "s-1", **changes}
     )
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from flask_tokenrotate.storage import Database, attempts, grants, ledger, statements
+from flask_tokenrotate.storage import attempts, grants, ledger, statements
+from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.testing.clock import ManualClock
 from flask_tokenrotate.testing.memory import MemoryAttemptStore, MemoryGrantStore
 

@@ -11,11 +11,13 @@ from sqlalchemy.schema import DropIndex
 
 from flask_tokenrotate.errors import LedgerConflict
 from flask_tokenrotate.rotation.ports import Release
-from flask_tokenrotate.storage import Database, SqlGrantStore, create_tables
-from flask_tokenrotate.storage.audit import Audit
+from flask_tokenrotate.storage.database.engine import Database
+from flask_tokenrotate.storage.database.schema import grants, redemptions
+from flask_tokenrotate.storage.database.tables import create_tables
+from flask_tokenrotate.storage.database.transactions import Outcome, Transactions, Write
+from flask_tokenrotate.storage.grants import SqlGrantStore
 from flask_tokenrotate.storage.ledger import opened as opened_in_ledger
-from flask_tokenrotate.storage.schema import grants, redemptions
-from flask_tokenrotate.storage.transactions import Outcome, Transactions, Write
+from flask_tokenrotate.storage.operations.audit import Audit
 
 from .backends import SEALER, claimed, loaded, new_grant, sql_stores, token_set
 
@@ -83,7 +85,7 @@ def test_the_ledger_holds_no_token(opened: Database, store: SqlGrantStore) -> No
             select(redemptions).where(redemptions.c.grant_id == grant_id).order_by(redemptions.c.version)
         ).all()
     assert "refresh-" not in repr(rows)
-    refresh_token = new_grant().answer.refresh_token
+    refresh_token = new_grant().response.refresh_token
     assert refresh_token is not None
     assert [row.token_hash for row in rows[:3]] == [SEALER.hash(refresh_token)] * 3
     assert rows[3].token_hash != rows[0].token_hash
@@ -231,7 +233,7 @@ def test_redemptions_of_deleted_grants_are_pruned_in_batches(
     opened: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than fits into one transaction is deleted in several, and all of it is counted."""
-    monkeypatch.setattr("flask_tokenrotate.storage.audit.BATCH", 2)
+    monkeypatch.setattr("flask_tokenrotate.storage.operations.audit.BATCH", 2)
     for number in range(5):
         line = {"claim_id": f"{number}", "grant_id": "gone", "version": number, "redeems": number}
         execute(opened, insert(redemptions).values(**line, slot=0, holder="h", claimed_at=0.0))

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from flask_tokenrotate.attempts import Attempt
 from flask_tokenrotate.errors import LedgerConflict, StoreUnavailable
 from flask_tokenrotate.rotation.ports import Overtaken, Release, SaveOutcome
-from flask_tokenrotate.rotation.tokens import Attempt, Claim, Secret, TokenAnswer
+from flask_tokenrotate.rotation.tokens import Claim, Secret, TokenResponse
 
-from .backends import ANSWER, Stores, claimed, loaded, new_grant, token_set
+from .backends import RESPONSE, Stores, claimed, loaded, new_grant, token_set
 
 FAILED = Release(retry_after=30.0, failure="busy")
 
@@ -40,14 +41,14 @@ def test_a_new_grant_starts_at_version_zero(stores: Stores) -> None:
 def test_a_new_grants_token_set_is_the_answer_with_absolute_expiry(stores: Stores) -> None:
     """Every field of the answer survives; relative lifetimes count from the database's time of the insert."""
     grant = stores.grants.add(new_grant())
-    assert grant.tokens == ANSWER.token_set(now=stores.clock.time())
+    assert grant.tokens == RESPONSE.token_set(now=stores.clock.time())
     assert grant.created_at == grant.seen_at == stores.clock.time()
 
 
 def test_what_the_answer_left_out_stays_unknown(stores: Stores) -> None:
     """None is kept as None: no expiry, refresh token, scope or ID token is invented."""
-    answer = TokenAnswer(access_token=Secret("only"), token_type="DPoP")
-    grant = stores.grants.add(new_grant(answer=answer, user_id=None, subject=None))
+    answer = TokenResponse(access_token=Secret("only"), token_type="DPoP")
+    grant = stores.grants.add(new_grant(response=answer, user_id=None, subject=None))
     assert loaded(stores.grants, grant.id).tokens == answer.token_set(now=0.0)
     assert (grant.user_id, grant.subject) == (None, None)
 
@@ -55,8 +56,8 @@ def test_what_the_answer_left_out_stays_unknown(stores: Stores) -> None:
 @pytest.mark.parametrize("scopes", [frozenset(), frozenset({"é"}), frozenset({"b", "a"})])
 def test_scopes_survive_as_they_were(stores: Stores, scopes: frozenset[str]) -> None:
     """No scope granted and no scope said are different things."""
-    answer = TokenAnswer(access_token=Secret("x"), scopes=scopes)
-    grant = stores.grants.add(new_grant(answer=answer))
+    answer = TokenResponse(access_token=Secret("x"), scopes=scopes)
+    grant = stores.grants.add(new_grant(response=answer))
     assert loaded(stores.grants, grant.id).tokens.scopes == scopes
 
 

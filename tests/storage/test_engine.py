@@ -15,11 +15,12 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import create_engine, inspect, select, text
 
-from flask_tokenrotate.errors import Misconfigured, StoreUnavailable, TablesMissing
+from flask_tokenrotate.errors import ConfigurationError, StoreUnavailable, TablesMissing
 from flask_tokenrotate.rotation.ports import Release
 from flask_tokenrotate.rotation.tokens import Secret
-from flask_tokenrotate.storage import Database, create_tables
-from flask_tokenrotate.storage.schema import db_now, metadata
+from flask_tokenrotate.storage.database.engine import Database
+from flask_tokenrotate.storage.database.schema import db_now, metadata
+from flask_tokenrotate.storage.database.tables import create_tables
 
 from ..engines.processes import free_port
 from .backends import claimed, loaded, new_grant, sql_stores
@@ -58,7 +59,7 @@ def test_a_bare_scheme_means_the_driver_of_our_extras(uri: str, driver: str) -> 
 )
 def test_a_missing_driver_names_the_extra(uri: str, extra: str) -> None:
     """The cure is in the message, the password is not."""
-    with pytest.raises(Misconfigured, match=rf"Flask-TokenRotate\[{extra}\]") as raised:
+    with pytest.raises(ConfigurationError, match=rf"Flask-TokenRotate\[{extra}\]") as raised:
         Database.from_uri(uri)
     assert "hunter2" not in str(raised.value)
 
@@ -81,14 +82,14 @@ def test_a_missing_driver_names_the_extra(uri: str, extra: str) -> None:
 )
 def test_a_uri_that_cannot_work_is_refused_at_once(uri: str, says: str) -> None:
     """The message says what is wrong and never shows the URI, which may hold a password."""
-    with pytest.raises(Misconfigured, match=says) as raised:
+    with pytest.raises(ConfigurationError, match=says) as raised:
         Database.from_uri(uri)
     assert "hunter2" not in str(raised.value)
 
 
 def test_an_unknown_engine_option_is_named(tmp_path: Path) -> None:
     """A misspelt option is told by its name at once."""
-    with pytest.raises(Misconfigured, match=r"TOKENROTATE_ENGINE_OPTIONS.*pool_sise"):
+    with pytest.raises(ConfigurationError, match=r"TOKENROTATE_ENGINE_OPTIONS.*pool_sise"):
         Database.from_uri("postgresql://u@h/d", {"pool_sise": 3})
 
 
@@ -113,7 +114,7 @@ def test_a_folder_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -
     """A file where the folder should be: the message names the folder and the key."""
     (tmp_path / "sub").write_text("")
     database = Database.from_uri("sqlite:///sub/deep/tokens.sqlite", folder=tmp_path)
-    with pytest.raises(Misconfigured, match=r"sub.*TOKENROTATE_DATABASE_URI"):
+    with pytest.raises(ConfigurationError, match=r"sub.*TOKENROTATE_DATABASE_URI"):
         database.engine()
 
 
@@ -278,13 +279,13 @@ def test_a_flask_sqlalchemy_object_is_asked_inside_the_application_context(datab
 @pytest.mark.parametrize("passed", [None, "sqlite:///x", object()])
 def test_anything_else_passed_is_refused(passed: Any) -> None:
     """What has no engine is named by its type, with the two things that can be passed."""
-    with pytest.raises(Misconfigured, match=f"{type(passed).__name__}.*Flask-SQLAlchemy"):
+    with pytest.raises(ConfigurationError, match=f"{type(passed).__name__}.*Flask-SQLAlchemy"):
         Database.from_application(passed)
 
 
 def test_a_passed_engine_in_memory_is_refused() -> None:
     """Also by way of the application's engine, an in-memory SQLite loses everything."""
-    with pytest.raises(Misconfigured, match="in-memory"):
+    with pytest.raises(ConfigurationError, match="in-memory"):
         Database.from_application(create_engine("sqlite://"))
 
 

@@ -12,14 +12,18 @@ import pytest
 from sqlalchemy import create_engine, event, func, select, update
 from sqlalchemy.exc import DBAPIError
 
+from flask_tokenrotate.attempts import Attempt
 from flask_tokenrotate.errors import StoreUnavailable
 from flask_tokenrotate.rotation.ports import Release, SaveOutcome
-from flask_tokenrotate.rotation.tokens import Attempt, Secret
-from flask_tokenrotate.storage import Database, SqlGrantStore, create_tables, transactions
-from flask_tokenrotate.storage.audit import Audit
-from flask_tokenrotate.storage.failures import Failure, classify
-from flask_tokenrotate.storage.schema import grants
-from flask_tokenrotate.storage.transactions import Outcome, Transactions
+from flask_tokenrotate.rotation.tokens import Secret
+from flask_tokenrotate.storage.database import transactions
+from flask_tokenrotate.storage.database.driver_errors import Failure, classify
+from flask_tokenrotate.storage.database.engine import Database
+from flask_tokenrotate.storage.database.schema import grants
+from flask_tokenrotate.storage.database.tables import create_tables
+from flask_tokenrotate.storage.database.transactions import Outcome, Transactions
+from flask_tokenrotate.storage.grants import SqlGrantStore
+from flask_tokenrotate.storage.operations.audit import Audit
 
 from ..conftest import available
 from ..engines import ENGINES, Servers

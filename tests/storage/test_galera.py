@@ -11,10 +11,11 @@ from sqlalchemy import update
 
 from flask_tokenrotate.errors import StoreUnavailable
 from flask_tokenrotate.rotation.ports import Release, SaveOutcome
-from flask_tokenrotate.storage import Database, create_tables
+from flask_tokenrotate.storage.database.engine import Database
+from flask_tokenrotate.storage.database.schema import grants
+from flask_tokenrotate.storage.database.tables import create_tables
+from flask_tokenrotate.storage.database.transactions import Outcome, Transactions
 from flask_tokenrotate.storage.grants import SqlGrantStore
-from flask_tokenrotate.storage.schema import grants
-from flask_tokenrotate.storage.transactions import Outcome, Transactions
 
 from ..conftest import available
 from ..engines.galera import NODES, Galera

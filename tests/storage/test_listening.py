@@ -17,8 +17,11 @@ from sqlalchemy import text
 from flask_tokenrotate.clock import SystemClock
 from flask_tokenrotate.rotation.ports import Overtaken, Release, SaveOutcome
 from flask_tokenrotate.rotation.tokens import Claim
-from flask_tokenrotate.storage import Database, SqlGrantStore, create_tables, listening, transactions
-from flask_tokenrotate.storage.listening import Listener
+from flask_tokenrotate.storage.database import listening, transactions
+from flask_tokenrotate.storage.database.engine import Database
+from flask_tokenrotate.storage.database.listening import Listener
+from flask_tokenrotate.storage.database.tables import create_tables
+from flask_tokenrotate.storage.grants import SqlGrantStore
 
 from ..conftest import available
 from ..engines import Servers
@@ -346,7 +349,7 @@ FORK_WHILE_HEARING = """
 from gevent import monkey
 monkey.patch_all()
 import os, sys, gevent
-from flask_tokenrotate.storage import listening
+from flask_tokenrotate.storage.database import listening
 from tests.storage.test_listening import Process
 if "control" in sys.argv:
     listening.os.getpid = lambda: 1

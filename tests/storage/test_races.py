@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import inspect, select, update
 
+from flask_tokenrotate.attempts import Attempt
 from flask_tokenrotate.rotation.ports import GrantStore, Overtaken, Release, SaveOutcome
-from flask_tokenrotate.rotation.tokens import Attempt, Secret
-from flask_tokenrotate.storage import Database, create_tables
-from flask_tokenrotate.storage.schema import grants, metadata
+from flask_tokenrotate.rotation.tokens import Secret
+from flask_tokenrotate.storage.database.engine import Database
+from flask_tokenrotate.storage.database.schema import grants, metadata
+from flask_tokenrotate.storage.database.tables import create_tables
 from flask_tokenrotate.testing.memory import MemoryAttemptStore, MemoryGrantStore
 
 from .backends import claimed, loaded, new_grant, sql_stores, token_set

@@ -12,8 +12,8 @@ import pytest
 
 from flask_tokenrotate.errors import RescueFailed
 from flask_tokenrotate.rotation.tokens import Claim, Grant, Unsaved
-from flask_tokenrotate.storage import sealer_from
-from flask_tokenrotate.storage.rescue import RescueFiles, _binding, _written_out
+from flask_tokenrotate.storage.sealed.rescue_files import RescueFiles, _binding, _written_out
+from flask_tokenrotate.storage.sealed.sealing import sealer_from
 
 from .backends import SEALER, token_set
 

@@ -12,9 +12,14 @@ from sqlalchemy import update
 
 from flask_tokenrotate.errors import GrantUnreadable
 from flask_tokenrotate.rotation.ports import SaveOutcome
-from flask_tokenrotate.storage import Database, Sealer, SqlGrantStore, create_tables, reseal, sealing
-from flask_tokenrotate.storage.schema import grants
-from flask_tokenrotate.storage.survey import grants_by_key, survey
+from flask_tokenrotate.storage.database.engine import Database
+from flask_tokenrotate.storage.database.schema import grants
+from flask_tokenrotate.storage.database.tables import create_tables
+from flask_tokenrotate.storage.grants import SqlGrantStore
+from flask_tokenrotate.storage.operations import reseal
+from flask_tokenrotate.storage.operations.survey import grants_by_key, survey
+from flask_tokenrotate.storage.sealed import sealing
+from flask_tokenrotate.storage.sealed.sealing import Sealer
 
 from .backends import claimed, loaded, new_grant, token_set
 from .test_races import at_once

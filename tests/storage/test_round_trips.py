@@ -12,7 +12,9 @@ from flask_tokenrotate.rotation.protocol import Policy
 from flask_tokenrotate.rotation.redeemer import Timing
 from flask_tokenrotate.rotation.rotator import Rotator
 from flask_tokenrotate.rotation.tokens import Claim, Grant
-from flask_tokenrotate.storage import Database, SqlGrantStore, create_tables
+from flask_tokenrotate.storage.database.engine import Database
+from flask_tokenrotate.storage.database.tables import create_tables
+from flask_tokenrotate.storage.grants import SqlGrantStore
 from flask_tokenrotate.testing.memory import MemoryRescue, MemoryWakeups
 
 from ..conftest import available

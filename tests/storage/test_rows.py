@@ -11,9 +11,10 @@ from sqlalchemy import select
 
 from flask_tokenrotate.errors import InvalidTokenResponse
 from flask_tokenrotate.rotation.ports import Release
-from flask_tokenrotate.storage import Database, create_tables
+from flask_tokenrotate.storage.database.engine import Database
+from flask_tokenrotate.storage.database.schema import grants
+from flask_tokenrotate.storage.database.tables import create_tables
 from flask_tokenrotate.storage.rows import is_storable
-from flask_tokenrotate.storage.schema import grants
 
 from .backends import claimed, loaded, new_grant, sql_stores, token_set
 

@@ -12,14 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from flask_tokenrotate.errors import GrantUnreadable, Misconfigured
-from flask_tokenrotate.rotation.tokens import Attempt, Secret
-from flask_tokenrotate.storage import Database, SqlAttemptStore, SqlGrantStore, new_key, sealer_from
+from flask_tokenrotate.attempts import Attempt
+from flask_tokenrotate.errors import ConfigurationError, GrantUnreadable
+from flask_tokenrotate.rotation.tokens import Secret
+from flask_tokenrotate.storage.attempts import SqlAttemptStore
+from flask_tokenrotate.storage.database.engine import Database
+from flask_tokenrotate.storage.database.schema import attempts, grants
+from flask_tokenrotate.storage.grants import SqlGrantStore
 from flask_tokenrotate.storage.rows import binding, sealed_tokens
-from flask_tokenrotate.storage.schema import attempts, grants
-from flask_tokenrotate.storage.sealing import DoesNotOpen, Sealer
+from flask_tokenrotate.storage.sealed.sealing import DoesNotOpen, Sealer, new_key, sealer_from
 
-from .backends import ANSWER, SEALER, claimed, loaded, new_grant, sql_stores, token_set
+from .backends import RESPONSE, SEALER, claimed, loaded, new_grant, sql_stores, token_set
 
 KEYS = [new_key() for _ in range(3)]
 BOUND = ("grant", "id-1", "spotify", "ada", None)
@@ -122,7 +125,7 @@ def test_setting_encryption_keys_later_loses_nothing() -> None:
 
 def test_without_any_key_the_cure_is_named() -> None:
     """No secret key and no encryption keys: the message names both and the command. Fallbacks never seal."""
-    with pytest.raises(Misconfigured, match=r"SECRET_KEY.*flask tokenrotate new-key"):
+    with pytest.raises(ConfigurationError, match=r"SECRET_KEY.*flask tokenrotate new-key"):
         sealer_from(None, None, ["old"])
 
 
@@ -137,7 +140,7 @@ def test_without_any_key_the_cure_is_named() -> None:
 )
 def test_a_bad_key_is_named_by_its_position_only(bad: str) -> None:
     """The message tells which key and how to make one, and never shows it."""
-    with pytest.raises(Misconfigured, match=r"Key number 2.*flask tokenrotate new-key") as raised:
+    with pytest.raises(ConfigurationError, match=r"Key number 2.*flask tokenrotate new-key") as raised:
         sealer_from([KEYS[0], bad], "s")
     assert bad not in str(raised.value)
     assert raised.value.__context__ is None
@@ -146,7 +149,7 @@ def test_a_bad_key_is_named_by_its_position_only(bad: str) -> None:
 @pytest.mark.parametrize("bad", [[b"x"], [17], ["", KEYS[0]], "," + KEYS[0]])
 def test_keys_of_a_wrong_type_are_refused(bad: Any) -> None:
     """A list of something else than keys is a configuration error, not a crash."""
-    with pytest.raises(Misconfigured, match="Key number 1"):
+    with pytest.raises(ConfigurationError, match="Key number 1"):
         sealer_from(bad, "s")
 
 
@@ -201,7 +204,7 @@ def test_a_row_that_was_rearranged_does_not_open(opened: Database, column: str) 
         connection.commit()
     with pytest.raises(GrantUnreadable, match="altered or copied"):
         store.load(theirs.id)
-    assert loaded(store, mine.id).tokens.access_token == ANSWER.access_token
+    assert loaded(store, mine.id).tokens.access_token == RESPONSE.access_token
 
 
 WHOLE = {

@@ -11,13 +11,14 @@ import pytest
 from sqlalchemy import select, update
 
 from flask_tokenrotate.rotation.tokens import Secret
-from flask_tokenrotate.storage import Database, SqlSessionStore, create_tables
+from flask_tokenrotate.sessions import store as sessions_module
+from flask_tokenrotate.sessions.store import KEEP_ENDED_SECONDS, SqlSessionStore
 from flask_tokenrotate.storage import grants as grants_module
-from flask_tokenrotate.storage import sessions as sessions_module
 from flask_tokenrotate.storage import statements as statements_module
-from flask_tokenrotate.storage.schema import grants, sessions
-from flask_tokenrotate.storage.sessions import KEEP_ENDED_SECONDS
-from flask_tokenrotate.storage.transactions import Outcome, Transactions
+from flask_tokenrotate.storage.database.engine import Database
+from flask_tokenrotate.storage.database.schema import grants, sessions
+from flask_tokenrotate.storage.database.tables import create_tables
+from flask_tokenrotate.storage.database.transactions import Outcome, Transactions
 from flask_tokenrotate.testing.clock import ManualClock
 
 from .backends import clock_in_statements, loaded, new_grant, sql_stores
@@ -167,7 +168,7 @@ def test_end_everywhere_is_one_transaction(
 def test_end_everywhere_finds_a_session_that_takes_a_new_id_meanwhile(store: SqlSessionStore) -> None:
     """Threads that give their session one new id after the other do not outrun it.
 
-    As in `web.sessions`: the new row first, then the end of the former one; who cannot end the former
+    As in `sessions.interface`: the new row first, then the end of the former one; who cannot end the former
     ends the new one too.
     """
     started = [Secret(f"browser-{number}") for number in range(4)]

@@ -22,8 +22,9 @@ from flask.testing import FlaskClient
 
 from flask_tokenrotate import TokenRotate
 from flask_tokenrotate.errors import StoreUnavailable
-from flask_tokenrotate.storage import SqlGrantStore, sealer_from
-from flask_tokenrotate.storage.reseal import Resealed
+from flask_tokenrotate.storage.grants import SqlGrantStore
+from flask_tokenrotate.storage.operations.reseal import Resealed
+from flask_tokenrotate.storage.sealed.sealing import sealer_from
 
 from .conftest import MakeApp, database_of
 
@@ -152,7 +153,7 @@ KEYS = [base64.urlsafe_b64encode(bytes([number]) * 32).decode() for number in (1
 
 
 class TestRotateKeys:
-    """The command over `storage.reseal`, whose own tests run on each engine."""
+    """The command over `storage.operations.reseal`, whose own tests run on each engine."""
 
     @pytest.fixture
     def adopted(self, make_app: MakeApp) -> str:

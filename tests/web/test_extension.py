@@ -12,7 +12,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import create_engine, text
 
-from flask_tokenrotate import Misconfigured, SignInRequired, TokenRotate
+from flask_tokenrotate import ConfigurationError, SignInRequired, TokenRotate
 from flask_tokenrotate.errors import InvalidTokenResponse, UnknownProvider
 from flask_tokenrotate.testing import FakeProvider
 from flask_tokenrotate.testing.pytest_plugin import LoginAs
@@ -36,7 +36,7 @@ class TestInitApp:
 
     def test_twice_is_an_error(self, app: Flask, rotate: TokenRotate) -> None:
         """A second init_app of one application is refused by name."""
-        with pytest.raises(Misconfigured, match=f"'{app.name}' already"):
+        with pytest.raises(ConfigurationError, match=f"'{app.name}' already"):
             rotate.init_app(app)
 
     def test_one_object_serves_several_applications(
@@ -51,12 +51,15 @@ class TestInitApp:
 
     def test_without_init_app_the_error_says_what_to_do(self, rotate: TokenRotate) -> None:
         """An application that was forgotten is named, with the call that is missing."""
-        with Flask("forgotten").app_context(), pytest.raises(Misconfigured, match=r"forgotten.*init_app"):
+        with (
+            Flask("forgotten").app_context(),
+            pytest.raises(ConfigurationError, match=r"forgotten.*init_app"),
+        ):
             rotate.token("x")
 
     def test_without_a_secret_key(self, tmp_path: Path) -> None:
         """Without a key to seal with there is no start, and the message says how to set one."""
-        with pytest.raises(Misconfigured, match="SECRET_KEY"):
+        with pytest.raises(ConfigurationError, match="SECRET_KEY"):
             TokenRotate(Flask("bare", instance_path=str(tmp_path)))
 
 
@@ -137,7 +140,7 @@ class TestEngines:
     def test_two_sources_are_refused(self, make_app: MakeApp, tmp_path: Path) -> None:
         """An engine and a URI at once leave open which is meant."""
         engine = create_engine(f"sqlite:///{tmp_path / 'own.db'}")
-        with pytest.raises(Misconfigured, match="one of the two"):
+        with pytest.raises(ConfigurationError, match="one of the two"):
             make_app(engine=engine, TOKENROTATE_DATABASE_URI="sqlite:///x.db")
 
 
@@ -208,7 +211,7 @@ class TestOutsideARequest:
                 lambda: rotate.token_for(5),  # type: ignore[arg-type]
                 lambda: rotate.adopt("fake", fake_provider.mint(), user_id=5),  # type: ignore[arg-type]
             ):
-                with pytest.raises(Misconfigured, match=r"str\(user.id\)"):
+                with pytest.raises(ConfigurationError, match=r"str\(user.id\)"):
                     call()
 
     def test_a_provider_that_is_gone_keeps_nobody_signed_in(

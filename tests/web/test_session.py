@@ -11,7 +11,7 @@ from flask import Flask, session
 from flask.sessions import SecureCookieSessionInterface
 from flask_session import Session
 
-from flask_tokenrotate import Misconfigured
+from flask_tokenrotate import ConfigurationError
 from flask_tokenrotate.testing import FakeProvider
 from flask_tokenrotate.testing.pytest_plugin import LoginAs
 
@@ -87,7 +87,7 @@ def use_cookie_sessions(app: Flask) -> None:
 
 def test_cookie_sessions_are_refused(make_app: MakeApp) -> None:
     """Sessions that live in the cookie alone are refused with an explanation."""
-    with pytest.raises(Misconfigured, match="TOKENROTATE_ALLOW_COOKIE_SESSIONS=True"):
+    with pytest.raises(ConfigurationError, match="TOKENROTATE_ALLOW_COOKIE_SESSIONS=True"):
         make_app(before=use_cookie_sessions)
 
 

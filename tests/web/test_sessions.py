@@ -18,9 +18,9 @@ from markupsafe import Markup
 from sqlalchemy import event, text
 
 from flask_tokenrotate.errors import NotStorableInSession
+from flask_tokenrotate.sessions.merging import changes_between, pack, unpack, values_of
 from flask_tokenrotate.testing import FakeProvider
 from flask_tokenrotate.testing.pytest_plugin import LoginAs
-from flask_tokenrotate.web.merging import changes_between, pack, unpack, values_of
 
 from .conftest import MakeApp
 from .overlap import Views, contents, twin

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from flask_tokenrotate.storage.tables import create_tables
+from flask_tokenrotate.storage.database.tables import create_tables
 from flask_tokenrotate.testing import FakeProvider
 
 from ..sabotage import SHARE_CONNECTIONS, turned_on

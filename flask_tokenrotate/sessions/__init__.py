@@ -1,0 +1,1 @@
+"""Server-side sessions: the interface, the session, merging, the store."""

@@ -1,0 +1,140 @@
+"""The server-side sessions on SQLAlchemy: one row for each, with a version.
+
+A session is found by the hash of its id, so that the table opens no session. A row that has ended stays
+for an hour without its contents: a request that was under way then finds it ended, and even an insert
+that is repeated after a broken connection cannot bring it back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Update, delete, insert, select, update
+
+from ..rotation.tokens import Secret
+from ..storage.database.engine import Database
+from ..storage.database.schema import db_now, grants, sessions
+from ..storage.database.transactions import Outcome, Patience, Transactions
+from ..storage.rows import exactly, hashed, is_storable
+from ..storage.statements import ending, living_of
+
+KEEP_ENDED_SECONDS = 3600.0
+"""How long the row of an ended session is kept: longer than any request takes."""
+
+_row = sessions.c
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredSession:
+    """A living session's row: its contents as they were written, and the version of that write."""
+
+    data: bytes
+    version: int
+
+
+class SqlSessionStore:
+    """The sessions in a database.
+
+    Transactions, clock and errors are those of `ports.GrantStore`: each method is one short transaction
+    or several of them, and a lost race is a value. Ended and expired sessions do not exist for it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._transactions = Transactions(database)
+
+    def patience(self) -> Patience:
+        """Return the patience for one change that may have to be tried several times."""
+        return self._transactions.patience()
+
+    def load(self, session_id: Secret) -> StoredSession | None:
+        """Return the session, None where it does not exist."""
+        row = self._read(session_id)
+        return None if row is None else StoredSession(data=row.data, version=row.version)
+
+    def insert(self, session_id: Secret, data: bytes, *, user_id: str | None, seconds: float) -> None:
+        """Store a new session for ``seconds``, at version 0; ``session_id`` was never used before."""
+        values = {"data": data, "user_id": user_id, "expires_at": db_now() + seconds}
+        statement = insert(sessions).values(id_hash=hashed(session_id), version=0, **values)
+        patience = self.patience()
+        while self._transactions.write(statement) is not Outcome.WRITTEN:
+            # Ended rows count too: this one may have been written, and ended by its user, in the meantime.
+            if self._read(session_id, living=False) is not None:
+                break
+            patience.spend()
+
+    def replace(
+        self, session_id: Secret, data: bytes, *, seen_version: int, user_id: str | None, seconds: float
+    ) -> bool:
+        """Write the contents and a new expiry, by compare-and-set; return whether they were written.
+
+        False: another request has written or ended the session since ``seen_version``.
+        """
+        statement = _unchanged(session_id, seen_version).values(
+            version=seen_version + 1, data=data, user_id=user_id, expires_at=db_now() + seconds
+        )
+        return self._compare_and_set(statement, session_id, seen_version)
+
+    def end(self, session_id: Secret, *, seen_version: int) -> bool:
+        """End the session, by compare-and-set; return whether it was ended (otherwise as `replace`)."""
+        statement = _unchanged(session_id, seen_version).values(_ended())
+        return self._compare_and_set(statement, session_id, seen_version)
+
+    def end_everywhere(self, user_id: str) -> list[str]:
+        """End all sessions and grants of the user in one transaction; return the ids of these grants.
+
+        Repeated until none is left: on PostgreSQL a session that gets a new id meanwhile is in neither
+        of its rows to the statement that began before.
+        """
+        if not is_storable(user_id):
+            return []
+        mine = exactly(_row.user_id, user_id) & _living()
+        ended: dict[str, None] = {}
+        patience = self.patience()
+        while True:
+            living = [
+                row.id for row in self._transactions.read_all(select(grants.c.id).where(living_of(user_id)))
+            ]
+            if not living and self._transactions.read(select(_row.id_hash).where(mine).limit(1)) is None:
+                return list(ended)
+            self._transactions.write(
+                update(sessions).where(mine).values(_ended()),
+                ending("signed_out").where(living_of(user_id)),
+                guarded=False,
+            )
+            ended |= dict.fromkeys(living)
+            patience.spend()
+
+    def prune(self) -> None:
+        """Delete what has expired, an hour after its end what has ended."""
+        statement = delete(sessions).where(_row.expires_at <= db_now())
+        patience = self.patience()
+        while self._transactions.write(statement) not in (Outcome.WRITTEN, Outcome.UNTOUCHED):
+            patience.spend()
+
+    def _compare_and_set(self, statement: Update, session_id: Secret, seen_version: int) -> bool:
+        patience = self.patience()
+        while self._transactions.write(statement) is not Outcome.WRITTEN:
+            row = self._read(session_id)
+            if row is None or row.version != seen_version:
+                # Perhaps by this very write, if its response was lost: merging the same again is harmless.
+                return False
+            patience.spend()
+        return True
+
+    def _read(self, session_id: Secret, *, living: bool = True) -> Row[Any] | None:
+        statement = select(sessions).where(_row.id_hash == hashed(session_id))
+        return self._transactions.read(statement.where(_living()) if living else statement)
+
+
+def _ended() -> dict[str, Any]:
+    now = db_now()
+    return {"version": _row.version + 1, "data": b"", "ended_at": now, "expires_at": now + KEEP_ENDED_SECONDS}
+
+
+def _living() -> ColumnElement[bool]:
+    return _row.ended_at.is_(None) & (_row.expires_at > db_now())
+
+
+def _unchanged(session_id: Secret, seen_version: int) -> Update:
+    return update(sessions).where(_row.id_hash == hashed(session_id), _row.version == seen_version, _living())

@@ -1,0 +1,1 @@
+"""The database itself: engine, URLs, driver errors, transactions, tables, notifications."""

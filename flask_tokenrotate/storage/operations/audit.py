@@ -1,0 +1,157 @@
+"""Reads the ledger: one grant's story, and whether anything in it contradicts the protocol.
+
+Only hashes, numbers, times and verdicts are read, so that an audit needs no key and shows no token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, and_, delete, exists, func, or_, select
+
+from ...rotation.protocol import MAX_POSTS
+from ..database.engine import Database
+from ..database.schema import db_now, grants, redemptions
+from ..database.transactions import Outcome, Transactions
+
+UNSPENT = ("busy", "not_sent", "not_posted", "misconfigured")
+"""Verdicts after which a refresh token may be redeemed as if nothing had been."""
+
+BATCH = 500
+"""Rows that are deleted in one transaction."""
+
+DAY = 86400.0
+
+_grant = grants.c
+_row = redemptions.c
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Redemption:
+    """One line of a grant's story; times in epoch seconds by the database's clock.
+
+    ``version`` is the token version that the claim was to produce, ``redeems`` the one whose refresh
+    token it redeemed. ``slot`` None: the refresh token is known to be unspent. ``verdict`` None: no
+    outcome was written, so that it may have been spent.
+    """
+
+    claim_id: str
+    version: int
+    redeems: int
+    slot: int | None
+    holder: str
+    claimed_at: float
+    settled_at: float | None
+    verdict: str | None
+    http_status: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Breach:
+    """One contradiction between the ledger, the rows and the protocol."""
+
+    grant_id: str
+    what: str
+
+
+class Audit:
+    """The ledger of one database, for people. Errors as in `ports.GrantStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._transactions = Transactions(database)
+
+    def history(self, grant_id: str) -> list[Redemption]:
+        """Return the grant's redemptions, oldest first."""
+        columns = [_row[name] for name in Redemption.__slots__]
+        story = select(*columns).where(_row.grant_id == grant_id).order_by(_row.version, _row.claimed_at)
+        return [Redemption(**row._mapping) for row in self._transactions.read_all(story)]
+
+    def breaches(self) -> list[Breach]:
+        """Return every breach that the whole ledger shows; an empty list is what there should be."""
+        return [
+            Breach(grant_id=row.grant_id, what=what.format(**row._mapping))
+            for statement, what in _rules()
+            for row in self._transactions.read_all(statement)
+        ]
+
+    def prune(self, *, days: float) -> int:
+        """Delete what was claimed more than ``days`` days ago and return how many rows that were.
+
+        What the stored token set came from stays, and so does every redemption of it: a slot that was
+        forgotten would be free for a second redemption.
+        """
+        needed = exists().where(
+            _grant.id == _row.grant_id,
+            or_(_grant.token_version == _row.version, _grant.token_version <= _row.redeems),
+        )
+        old = select(_row.claim_id).where(_row.claimed_at < db_now() - days * DAY, ~needed).limit(BATCH)
+        patience = self._transactions.patience()
+        pruned = 0
+        while batch := [row.claim_id for row in self._transactions.read_all(old)]:
+            outcome = self._transactions.write(delete(redemptions).where(_row.claim_id.in_(batch)))
+            if outcome in (Outcome.LOST, Outcome.UNKNOWN):
+                patience.spend()
+            else:
+                pruned += len(batch)
+        return pruned
+
+
+def _rules() -> Iterator[tuple[Select[Any], str]]:
+    """Yield what selects the breaches of each rule, and how one reads."""
+    spent = _row.slot.is_not(None)
+    posts = func.count().label("posts")
+    yield (
+        # By version as well: a provider that does not rotate gives the same refresh token again.
+        select(_row.grant_id, _row.redeems, posts)
+        .where(spent, _row.token_hash.is_not(None))
+        .group_by(_row.grant_id, _row.redeems, _row.token_hash)
+        .having(posts > MAX_POSTS),
+        f"the refresh token of version {{redeems}} was presented {{posts}} times, {MAX_POSTS} are allowed",
+    )
+    yield (
+        select(_row.grant_id, _row.redeems, _row.slot, posts)
+        .where(spent)
+        .group_by(_row.grant_id, _row.redeems, _row.slot)
+        .having(posts > 1),
+        "{posts} redemptions of token version {redeems} hold the slot {slot}",
+    )
+    yield (
+        select(_row.grant_id, _row.version, posts).group_by(_row.grant_id, _row.version).having(posts > 1),
+        "{posts} claims were taken at version {version}",
+    )
+    yield (
+        select(_row.grant_id, _row.claim_id, _row.verdict).where(
+            or_(
+                and_(spent, _row.verdict.in_(UNSPENT)),
+                and_(_row.slot.is_(None), or_(_row.verdict.is_(None), _row.verdict.not_in(UNSPENT))),
+            )
+        ),
+        "the slot of claim {claim_id} contradicts its verdict {verdict}",
+    )
+    yield from _rules_of_rows()
+
+
+def _rules_of_rows() -> Iterator[tuple[Select[Any], str]]:
+    """Yield the rules about the ledger and the grants' rows together."""
+    brought = exists().where(
+        _row.grant_id == _grant.id, _row.version == _grant.token_version, _row.verdict == "rotated"
+    )
+    yield (
+        select(_grant.id.label("grant_id"), _grant.token_version).where(_grant.token_version > 0, ~brought),
+        "no redemption in the ledger brought the stored token version {token_version}",
+    )
+    same_grant = redemptions.join(grants, _grant.id == _row.grant_id)
+    yield (
+        select(_row.grant_id, _row.version, _grant.token_version)
+        .select_from(same_grant)
+        .where(_row.verdict == "rotated", _row.version > _grant.token_version, _grant.ended_at.is_(None)),
+        "token version {version} was received, but the row has version {token_version}",
+    )
+    yield (
+        select(_row.grant_id, _row.version, _grant.version.label("row_version"))
+        .select_from(same_grant)
+        .where(_row.version > _grant.version),
+        "a claim was taken at version {version}, but the row is at {row_version}",
+    )

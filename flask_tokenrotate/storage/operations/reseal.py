@@ -1,0 +1,93 @@
+"""Gives every grant's row the first key, while the application runs.
+
+One guarded UPDATE for each row that another key sealed: it writes only over the very bytes that were
+opened, so a token set that is saved meanwhile is never overwritten, and at each moment the row
+holds one sealed value that the configured keys open. A pass that is stopped loses nothing: the next one skips
+what is done. No protocol write: versions stay as they are.
+
+Sign-ins under way are not resealed; they are over after ``TOKENROTATE_ATTEMPT_SECONDS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, Select, Update, select, update
+
+from ..database.engine import Database
+from ..database.schema import grants
+from ..database.transactions import Outcome, Transactions
+from ..rows import binding
+from ..sealed.sealing import DoesNotOpen, Sealer, fingerprint_of
+
+BATCH = 200
+"""Rows that are read by one statement."""
+
+_row = grants.c
+_SEALED_COLUMNS = (_row.id, _row.provider, _row.user_id, _row.subject, _row.sealed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unreadable:
+    """A row that no configured key opens; ``sealed_with`` is the fingerprint of its key."""
+
+    grant_id: str
+    sealed_with: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resealed:
+    """What one batch came to: rows resealed, rows that had the first key already, rows left alone."""
+
+    resealed: int
+    skipped: int
+    unreadable: tuple[Unreadable, ...]
+
+
+def reseal(database: Database, sealer: Sealer, *, batch: int = BATCH) -> Iterator[Resealed]:
+    """Reseal all grants with the first key of ``sealer``; yield what each batch of rows came to.
+
+    Raises `StoreUnavailable` and `TablesMissing`.
+    """
+    transactions = Transactions(database)
+    after = ""
+    while rows := transactions.read_all(_next_rows(after, batch)):
+        outcomes = [_reseal_row(transactions, sealer, row) for row in rows]
+        yield Resealed(
+            resealed=outcomes.count(True),
+            skipped=outcomes.count(False),
+            unreadable=tuple(each for each in outcomes if isinstance(each, Unreadable)),
+        )
+        after = rows[-1].id
+
+
+def _next_rows(after: str, batch: int) -> Select[Any]:
+    return select(*_SEALED_COLUMNS).where(_row.id > after).order_by(_row.id).limit(batch)
+
+
+def _reseal_row(transactions: Transactions, sealer: Sealer, row: Row[Any]) -> bool | Unreadable:
+    """Return whether this call resealed the row; it does nothing where the first key sealed it."""
+    patience = transactions.patience()
+    seen: Row[Any] | None = row
+    unanswered = False
+    while seen is not None and fingerprint_of(seen.sealed) != sealer.fingerprints[0]:
+        bound_to = binding(seen.id, seen.provider, seen.user_id, seen.subject)
+        try:
+            sealed = sealer.seal(sealer.open(seen.sealed, bound_to), bound_to)
+        except DoesNotOpen as error:
+            return Unreadable(grant_id=seen.id, sealed_with=error.sealed_with)
+        outcome = transactions.write(_write_back(seen, sealed))
+        if outcome is Outcome.WRITTEN:
+            return True
+        unanswered = unanswered or outcome is Outcome.UNKNOWN
+        patience.spend()
+        seen = transactions.read(select(*_SEALED_COLUMNS).where(_row.id == row.id))
+    return unanswered
+
+
+def _write_back(seen: Row[Any], sealed: bytes) -> Update:
+    # Without the second condition a token set that was saved after the read would be lost, and with it
+    # the only refresh token that the provider still takes.
+    return update(grants).where(_row.id == seen.id, _row.sealed == seen.sealed).values(sealed=sealed)

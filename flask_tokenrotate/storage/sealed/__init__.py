@@ -1,0 +1,1 @@
+"""What is encrypted at rest: the sealing, its contents, and rescue files."""

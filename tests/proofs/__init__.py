@@ -1,0 +1,1 @@
+"""The programs that prove: simulation, faults, soak, fail-over, fuzz, benchmarks."""

@@ -1,0 +1,195 @@
+"""In doubt: a worker has the provider's answer and is stopped before it saves it.
+
+================================  ==========================  =========================================
+Case                              FakeProvider                django-oauth-toolkit
+================================  ==========================  =========================================
+settling, then one replay         `test_one_replay…`          `test_one_replay…`
+replay inside the grace period    the same                    the same
+no grace period: refused          `test_without_a_grace…`     `test_without_a_grace…`
+a refusal before the winner's     the same: the winner        the same
+save                              comes last and changes
+                                  nothing
+``reauthorize``, late winner      `test_a_late_winner…`       `test_a_late_winner…`
+two late winners                  `test_two_late…`            `test_two_late…`
+================================  ==========================  =========================================
+
+Controls: `test_without_a_grace…` is the one of the replay, and `tests.proofs.faults.test_faults` shows what a
+late winner that is not saved costs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_tokenrotate.storage.database.engine import Database
+from flask_tokenrotate.storage.operations.audit import Audit, Redemption
+from flask_tokenrotate.testing import FakeProvider
+from tests.engines.processes import free_port
+from tests.real.dot.toolkit import make_database, tokens_of, toolkit
+from tests.real.storm import Answer, Visitor, eventually, gunicorn, settings
+
+from .bench import APPLICATION, GRACE_SECONDS, TIMING, WORKERS, Halter, over
+from .cell import PAST_THE_DEADLINE
+
+pytestmark = pytest.mark.long
+
+PROVIDERS = ("fake", "django-oauth-toolkit")
+USERS = ["one", "none", "late", "two"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The application at three profiles of one provider, and how users sign in there.
+
+    ``graceful`` has a grace period and replays, ``strict`` has none and replays, ``careful`` has none and
+    does not.
+    """
+
+    url: str
+    database: str
+    halter: Halter
+    tokens: Callable[[str, str], dict[str, Any]]
+
+    def sign_in(self, user: str, profile: str) -> tuple[Visitor, str]:
+        """Return a visitor whose access token has run out, and their grant."""
+        visitor = Visitor(self.url)
+        return visitor, visitor.sign_in({**self.tokens(user, profile), "expires_in": -1}, profile)
+
+    def history(self, grant: str) -> list[Redemption]:
+        """Return what the ledger tells of the grant."""
+        database = Database.from_uri(self.database)
+        try:
+            return Audit(database).history(grant)
+        finally:
+            database.engine().dispose()
+
+    def lives(self, visitor: Visitor, grant: str, profile: str) -> bool:
+        """Return whether the session rotates once more."""
+        Visitor(self.url).post(f"/expire/{grant}")
+        return visitor.get(f"/token/{profile}").status == 200
+
+
+@contextmanager
+def fake() -> Iterator[tuple[dict[str, Any], Callable[[str, str], dict[str, Any]]]]:
+    """Run a FakeProvider with a grace period and one without."""
+    with FakeProvider(grace_seconds=GRACE_SECONDS) as graceful, FakeProvider() as strict:
+        profiles = {
+            "graceful": graceful.registration(grace_seconds=GRACE_SECONDS),
+            "strict": strict.registration(),
+            "careful": strict.registration(on_unknown="reauthorize"),
+        }
+        providers = {"graceful": graceful, "strict": strict, "careful": strict}
+        yield profiles, lambda user, profile: providers[profile].mint(user=user)
+
+
+@contextmanager
+def django(folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[str, str], dict[str, Any]]]]:
+    """Run django-oauth-toolkit with a grace period and without one."""
+    callback = f"http://127.0.0.1:{free_port()}/callback"
+    database = make_database(folder / "database", [callback], USERS)
+    with (
+        toolkit(folder / "strict", database, grace_seconds=0) as strict,
+        toolkit(folder / "graceful", database, grace_seconds=int(GRACE_SECONDS)) as graceful,
+    ):
+        profiles = {
+            "graceful": graceful.registration(),
+            "strict": strict.registration(),
+            "careful": {**strict.registration(), "on_unknown": "reauthorize"},
+        }
+        servers = {"graceful": graceful, "strict": strict, "careful": strict}
+        yield profiles, lambda user, profile: tokens_of(servers[profile], user, callback)
+
+
+@pytest.fixture(scope="module", params=PROVIDERS)
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Three workers of one thread, whose claims do not stand for long."""
+    folder = tmp_path_factory.mktemp("doubt")
+    with ExitStack() as stack:
+        provider = fake() if request.param == "fake" else django(folder)
+        profiles, tokens = stack.enter_context(provider)
+        place = folder / "application"
+        place.mkdir()
+        seconds = {f"{name}_seconds": value for name, value in TIMING.items()}
+        database = f"sqlite:///{folder}/grants.sqlite3"
+        environment = settings(database, profiles, **seconds)
+        config = str(Path(__file__).with_name("gunicorn_config.py"))
+        url = stack.enter_context(
+            gunicorn(APPLICATION, place, "--preload", "--config", config, workers=WORKERS, **environment)
+        )
+        yield Place(url, database, Halter(place), tokens)
+
+
+def stopped_with_the_answer(
+    place: Place, visitor: Visitor, grant: str, profile: str
+) -> tuple[Answer, Answer]:
+    """Halt a worker that has read the answer, past its deadline; return what it and another one get."""
+    page = f"/token/{profile}"
+    place.halter.halt_at("answer_read", grant)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(visitor.get, page)
+        place.halter.halted()
+        over(PAST_THE_DEADLINE)
+        other = visitor.get(page)
+        place.halter.go()
+        return first.result(), other
+
+
+def test_one_replay_inside_the_grace_period(place: Place) -> None:
+    """After deadline and settling another worker replays; the late winner is served as well."""
+    visitor, grant = place.sign_in("one", "graceful")
+    first, other = stopped_with_the_answer(place, visitor, grant, "graceful")
+    assert (first.status, other.status) == (200, 200)
+    assert place.lives(visitor, grant, "graceful")
+
+
+def test_without_a_grace_period_the_refusal_comes_before_the_winners_save(place: Place) -> None:
+    """The provider has revoked the family: the winner's save changes nothing any more, and it is said why."""
+    visitor, grant = place.sign_in("none", "strict")
+    first, other = stopped_with_the_answer(place, visitor, grant, "strict")
+    assert (other.status, other.json["reason"]) == (401, "refused")
+    assert (first.status, first.json["reason"]) == (401, "refused")
+
+
+def test_a_late_winner_saves_where_nobody_replays(place: Place) -> None:
+    """Others are told that nobody knows; the answer that comes late is saved, and the session lives."""
+    visitor, grant = place.sign_in("late", "careful")
+    first, other = stopped_with_the_answer(place, visitor, grant, "careful")
+    assert (other.status, other.json["reason"]) == (401, "outcome_unknown")
+    assert first.status == 200
+    assert place.lives(visitor, grant, "careful")
+
+
+def test_two_late_winners(place: Place) -> None:
+    """Two workers have an answer each and save them when both claims are over: the newest one's stays."""
+    visitor, grant = place.sign_in("two", "graceful")
+    page = "/token/graceful"
+    with ThreadPoolExecutor(2) as threads:
+        place.halter.halt_at("answer_read", grant)
+        first = threads.submit(visitor.get, page)
+        pids = [place.halter.halted()]
+        os.kill(pids[0], signal.SIGSTOP)
+        try:
+            over(PAST_THE_DEADLINE)
+            place.halter.halt_at("answer_read", grant)
+            second = threads.submit(visitor.get, page)
+            pids.append(eventually(place.halter.halted))
+            over(PAST_THE_DEADLINE)
+            place.halter.go()
+        finally:
+            os.kill(pids[0], signal.SIGCONT)
+        answers = first.result(), second.result()
+    assert len(set(pids)) == 2
+    assert [answer.status for answer in answers] == [200, 200]
+    assert [each.verdict for each in place.history(grant)][:2] == ["rotated", "rotated"]
+    # More where the token that came late had run out by then, as those of 2 s may.
+    assert visitor.get(page).json["version"] >= 2
+    assert place.lives(visitor, grant, "graceful")

@@ -1,0 +1,180 @@
+"""A strict authorization server: each refresh token works once, and its reuse has consequences.
+
+It deals with requests in the order that the schedule chooses and keeps going when the process that
+sent one is stopped or dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flask_tokenrotate.rotation.tokens import Secret, TokenResponse, TokenSet
+from flask_tokenrotate.rotation.verdict import (
+    Busy,
+    Misconfigured,
+    NotSent,
+    Refused,
+    Rotated,
+    Unknown,
+    Verdict,
+)
+
+from .scheduler import Process, Scheduler, Worker
+
+
+@dataclass(eq=False)
+class Issued:
+    """One token set that the provider issued, and what it is worth there now."""
+
+    family: str
+    number: int
+    refresh_lives: bool = True
+    access_lives: bool = True
+    spent_at: float | None = None
+    successor: Issued | None = None
+    received_by: Process | None = None
+
+    @property
+    def refresh_token(self) -> Secret:
+        """The name of the refresh token tells its family and its number."""
+        return Secret(f"{self.family}-refresh-{self.number}")
+
+    @property
+    def access_token(self) -> Secret:
+        """Likewise."""
+        return Secret(f"{self.family}-access-{self.number}")
+
+
+@dataclass(eq=False)
+class Message:
+    """A refresh token on its way to the provider, and the answer on its way back."""
+
+    refresh_token: Secret
+    sender: Worker
+    answer: Verdict | None = None
+    issued: Issued | None = None
+    outcome_unknown: bool = False
+    claim_version: int = 0
+    claim_deadline: float = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether there is an answer to read."""
+        return self.answer is not None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the refresh token may have been looked at: a busy provider did not."""
+        return not isinstance(self.answer, Busy | Misconfigured | NotSent)
+
+
+@dataclass
+class Behaviour:
+    """What kind of provider it is; ``grace`` and ``lifetime`` in seconds."""
+
+    grace: float = 0.0
+    reuse_kills_family: bool = True
+    lifetime: float = 60.0
+    faults: list[str] = field(default_factory=list)
+
+
+def family_of(access_token: Secret) -> str:
+    """Return the family that the access token's name tells."""
+    return access_token.reveal().partition("-access-")[0]
+
+
+class Provider:
+    """Families of token sets by name."""
+
+    def __init__(self, behaviour: Behaviour, scheduler: Scheduler) -> None:
+        self.behaviour = behaviour
+        self.families: dict[str, list[Issued]] = {}
+        self.refused_families: set[str] = set()
+        self.disturbances: set[str] = set()
+        self.lost_answers = 0
+        self.has_answered: Callable[[Message], None] = lambda message: None
+        self._scheduler = scheduler
+
+    def issue(self, family: str) -> TokenResponse:
+        """Issue the next token set of the family."""
+        sets = self.families.setdefault(family, [])
+        issued = Issued(family, len(sets))
+        sets.append(issued)
+        return TokenResponse(
+            access_token=issued.access_token,
+            refresh_token=issued.refresh_token,
+            expires_in=self.behaviour.lifetime,
+        )
+
+    def find(self, refresh_token: Secret) -> Issued:
+        """Return the token set that the refresh token belongs to."""
+        family, _, number = refresh_token.reveal().partition("-refresh-")
+        return self.families[family][int(number)]
+
+    def is_unreachable(self) -> bool:
+        """Draw whether a connection fails."""
+        return "not_sent" in self.behaviour.faults and self._scheduler.tape.one_in(16)
+
+    def handle(self, message: Message) -> None:
+        """Answer one request: honestly, or with one of the faults that this schedule has."""
+        tape = self._scheduler.tape
+        faults = self.behaviour.faults
+        fault = faults[tape.pick(len(faults))] if faults and tape.one_in(4) else ""
+        message.answer = self._faulty(fault, message)
+        what = f"answers {message.sender.name}: {type(message.answer).__name__} {fault}"
+        self._scheduler.note(what.rstrip(), "the provider")
+        self.has_answered(message)
+
+    def _faulty(self, fault: str, message: Message) -> Verdict:
+        if fault == "refused":
+            self._kill(self.find(message.refresh_token).family)
+        answer = {
+            "busy": Busy(cause="503"),
+            "wait": Busy(cause="429", retry_after=20.0),
+            "reset": Unknown(cause="connection reset"),
+            "misconfigured": Misconfigured(error="invalid_client", cure="check the secret"),
+        }.get(fault) or self._redeem(message)
+        if fault in {"busy", "wait", "reset", "misconfigured", "lost"}:
+            self.disturbances.add("unknown" if fault in {"reset", "lost"} else fault)
+            self.lost_answers += fault == "lost"
+        return Unknown(cause="connection reset") if fault == "lost" else answer
+
+    def _redeem(self, message: Message) -> Verdict:
+        issued = self.find(message.refresh_token)
+        if not issued.refresh_lives:
+            if issued.spent_at is None or not self._in_grace(issued):
+                return self._refuse(issued)
+            if issued.successor is not None:
+                # The live refresh token is the one that was issued last.
+                issued.successor.refresh_lives = False
+        issued.refresh_lives = False
+        issued.spent_at = self._scheduler.now if issued.spent_at is None else issued.spent_at
+        answer = self.issue(issued.family)
+        message.issued = issued.successor = self.families[issued.family][-1]
+        return Rotated(response=answer)
+
+    def _in_grace(self, issued: Issued) -> bool:
+        assert issued.spent_at is not None
+        unused = issued.successor is None or issued.successor.spent_at is None
+        return unused and self._scheduler.now < issued.spent_at + self.behaviour.grace
+
+    def _refuse(self, issued: Issued) -> Refused:
+        self.refused_families.add(issued.family)
+        if self.behaviour.reuse_kills_family and issued.spent_at is not None:
+            self._kill(issued.family)
+        return Refused(error="invalid_grant")
+
+    def _kill(self, family: str) -> None:
+        for issued in self.families[family]:
+            issued.refresh_lives = issued.access_lives = False
+
+    def revoke(self, tokens: TokenSet) -> bool:
+        """Revoke this token set and no other: the least that RFC 7009 asks for."""
+        assert tokens.refresh_token is not None
+        if "busy" in self.behaviour.faults and self._scheduler.tape.one_in(16):
+            self.disturbances.add("not_revoked")
+            return False
+        issued = self.find(tokens.refresh_token)
+        issued.refresh_lives = issued.access_lives = False
+        return True
