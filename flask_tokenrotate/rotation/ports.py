@@ -1,4 +1,4 @@
-"""What the protocol needs from the world, as written contracts.
+"""What the protocol needs from the world: contracts and nothing else.
 
 The simulator and the tests implement these in memory; `storage` and `providers` implement them on
 SQLAlchemy and requests-oauthlib. One contract suite runs over every store.
@@ -6,64 +6,19 @@ SQLAlchemy and requests-oauthlib. One contract suite runs over every store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ..errors import RescueFailed
+from .outcomes import Overtaken, SaveOutcome
 from .tokens import Claim, EndReason, Grant, NewGrant, Secret, TokenSet, Unsaved
 from .verdict import Verdict
 
-
-class SaveOutcome(Enum):
-    """What became of a token set that a holder wanted to save."""
-
-    SAVED = "saved"
-    SUPERSEDED = "superseded"
-    ENDED = "ended"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Release:
-    """How a claim is given up without a token set.
-
-    ``in_doubt`` True: the redemption ended without a known outcome, which the row must remember.
-    ``retry_after``: nobody asks the provider again for this many seconds; ``failure`` is a short
-    code for people and for the other workers (``"busy"``, ``"misconfigured:invalid_client"``).
-    ``verdict`` (one of `VERDICTS`) and ``http_status`` are what the ledger is told.
-    """
-
-    in_doubt: bool = False
-    retry_after: float | None = None
-    failure: str | None = None
-    verdict: str = "not_posted"
-    http_status: int | None = None
-
-    @property
-    def is_unspent(self) -> bool:
-        """Whether the refresh token is known not to have been spent, so that its slot is free again."""
-        return not self.in_doubt and self.verdict != "refused"
-
-
-VERDICTS = {
-    "rotated": "the provider answered with a new token set",
-    "refused": "the provider refused the refresh token",
-    "busy": "the provider did not process the request",
-    "not_sent": "the request never left",
-    "not_posted": "too little of the claim was left to post",
-    "unknown": "nobody knows whether the refresh token was spent",
-    "misconfigured": "the provider refused this client",
-}
-"""How the ledger names what a redemption came to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Overtaken:
-    """A claim that another worker was faster to take. ``row``: the grant as it was found then, if any."""
-
-    row: Grant | None
+EventName = Literal["claimed", "token_rotated", "grant_ended", "rotation_failed", "scopes_changed", "save_failed"]
+"""What happened: this worker won the claim; a redemption was saved; the provider refused the refresh token, or
+the user signed out; a redemption brought no token set; the provider granted other scopes than before; a token
+set could not be saved yet."""
 
 
 class GrantStore(Protocol):
@@ -91,26 +46,26 @@ class GrantStore(Protocol):
         ...
 
     def try_claim(
-        self,
-        seen: Grant,
-        *,
-        doubts: int,
-        holder: str,
-        seconds: float,
-        awaited: bool = False,
-        unanswered: tuple[Claim, int | None] | None = None,
+        self, seen: Grant, *, doubts: int, holder: str, seconds: float, awaited: bool = False
     ) -> Claim | Overtaken:
         """Take the claim if the row still has the version of ``seen`` and has not ended.
 
         Effect when won: version grows by one, the claim stands with a new random id for ``seconds``,
         the row's doubts are ``doubts``, and the ledger has a row of the claim with the slot
-        ``doubts`` of the refresh token in ``seen``. Nothing is written when another worker was faster.
+        ``doubts`` of the refresh token in ``seen``. Nothing is written when another worker came first.
         ``awaited``: what settles the claim (`save`, `release`, `end`) wakes those who watch the grant,
-        where the database can tell them (`Wakeups`). When the response to COMMIT is lost, the row is read
+        where the database can notify them (`Wakeups`). When the response to COMMIT is lost, the row is read
         back and the claim's id decides. Raises `LedgerConflict` when the slot is held already or does not
         exist.
-        ``unanswered`` is the same holder's claim before, with the HTTP status of a post that brought no
-        outcome: the ledger says ``"unknown"`` of it, in the same transaction, and when the claim is lost.
+        """
+        ...
+
+    def renew(self, claim: Claim, *, seconds: float) -> bool:
+        """Extend the deadline of ``claim`` to ``seconds`` from now; return whether it was extended.
+
+        Eligible: the claim still stands and its token version is still the stored one. Effect: version
+        grows by one, so that whoever saw the old deadline loses the claim that it tries to take. Tried
+        once: a renewal that fails is repeated by its holder a moment later, and ends nothing.
         """
         ...
 
@@ -123,32 +78,31 @@ class GrantStore(Protocol):
         the grant has not ended and its token version is lower than ``claim.version``; whether the claim
         still stands does not matter (a late winner is welcome). Effect: version grows by one, doubts,
         failures and ``retry_at`` are cleared, the standing claim is cleared only if it is this one, the
-        ledger says ``"rotated"``. May be called again after an error: saving twice is saving once.
+        ledger says so. May be called again after an error: saving twice is saving once.
         """
         ...
 
-    def release(self, claim: Claim, how: Release) -> bool:
-        """Give up ``claim`` if it still stands and return whether it did.
+    def release(
+        self, claim: Claim, verdict: Verdict, *, in_doubt: bool = False, retry_after: float | None = None
+    ) -> bool:
+        """Give up ``claim`` without a token set, if it still stands; return whether it did.
 
-        Effect: version grows by one, the claim is cleared, doubts grow by one if ``how.in_doubt``,
-        and ``retry_at``, ``failure`` and ``failures`` follow ``how.retry_after``. The ledger is told in any
-        case, unless it knows an outcome already; the slot is free again if ``how.is_unspent``.
+        Effect: version grows by one, the claim is cleared, doubts grow by one if ``in_doubt``. With
+        ``retry_after`` the row is not redeemed for that many seconds, ``failure`` and ``failure_code`` say
+        why, and ``failures`` grow by one; without it they are cleared. The ledger gets the verdict's name and
+        status in any case, unless it has an outcome already; the slot is free again if the verdict says that
+        the refresh token is unspent.
         """
         ...
 
     def end(
-        self,
-        grant_id: str,
-        reason: EndReason,
-        *,
-        claim: Claim | None = None,
-        http_status: int | None = None,
+        self, grant_id: str, reason: EndReason, *, claim: Claim | None = None, verdict: Verdict | None = None
     ) -> bool:
         """End the grant and return whether this call ended it. The token set stays, sealed.
 
         With ``claim`` (a refusal): only if that claim still stands and its token version is still the
         stored one, so that a refusal of an old refresh token never ends a grant that has a newer one.
-        Effect: version grows by one and the standing claim is cleared; the ledger says ``"refused"`` of
+        Effect: version grows by one and the standing claim is cleared; the ledger has ``verdict`` for
         ``claim``.
         """
         ...
@@ -162,7 +116,7 @@ class GrantStore(Protocol):
 
 
 class Rescue(Protocol):
-    """Where token sets wait that the database does not take, readable by every process of the host.
+    """Where token sets wait that could not be written, readable by every process of the host.
 
     All methods raise `RescueFailed` when that place cannot be used.
     """
@@ -183,11 +137,21 @@ class Rescue(Protocol):
 class TokenEndpoint(Protocol):
     """The provider's token and revocation endpoints. Never raises for what the provider does."""
 
-    def redeem(self, provider: str, refresh_token: Secret, *, deadline: float) -> Verdict:
+    def redeem(
+        self,
+        provider: str,
+        refresh_token: Secret,
+        *,
+        send_by: float,
+        keep_waiting: Callable[[], float],
+    ) -> Verdict:
         """Post the refresh token once and return what the response meant.
 
-        All of it (connect, send, response) ends by ``deadline`` on `Clock.monotonic`, which is looked
-        at again right before the first byte leaves: after it nothing is sent (`NotSent`).
+        Connecting and sending end by ``send_by`` on `Clock.monotonic`, which is looked at again right before
+        the first byte leaves: after it nothing is sent (`NotSent`), and no byte leaves this host. Then
+        ``keep_waiting`` is called before each read of the response, with nothing held. It returns until when
+        that read may wait; a moment that has passed ends the call, the connection is aborted, and the
+        verdict is `Unknown`.
         """
         ...
 
@@ -197,15 +161,15 @@ class TokenEndpoint(Protocol):
 
 
 class Wakeups(Protocol):
-    """Tells the requests of this process that another one has settled a claim.
+    """Notifies the requests of this process that another one has settled a claim.
 
-    A hint and no more: it may come for nothing, and it may not come, so the row is looked at all the same.
+    A hint and no more: it may come for nothing, and it may not come, so the row is read all the same.
     """
 
     def watch(self, grant_id: str) -> AbstractContextManager[Watch]:
         """Watch the grant's claims inside the block.
 
-        Begin before the row is read, or what is told between the two is lost.
+        Begin before the row is read, or a notification between the two is lost.
         """
         ...
 
@@ -214,16 +178,38 @@ class Watch(Protocol):
     """One request's watch on a grant."""
 
     @property
-    def is_told(self) -> bool:
-        """Whether everything has been heard that was told since the watch began; else looking must do."""
+    def is_notified(self) -> bool:
+        """Whether every notification since the watch began has arrived; else only reading the row helps."""
         ...
 
     def clear(self) -> None:
-        """Forget what was heard so far; to be called right before the row is read."""
+        """Reset the watch; to be called right before the row is read."""
         ...
 
     def wait(self, seconds: float) -> bool:
-        """Wait until something is heard, for ``seconds`` at most; return whether it was."""
+        """Wait until notified, for ``seconds`` at most; return whether a notification came."""
+        ...
+
+
+class Threads(Protocol):
+    """Where redemptions run: threads of this process, bounded for each provider; or the caller's own."""
+
+    @property
+    def in_background(self) -> bool:
+        """Whether work runs on threads; False: `run` returns when the work is done."""
+        ...
+
+    @property
+    def are_closing(self) -> bool:
+        """Whether the process ends and what still waits for a provider has to give up."""
+        ...
+
+    def run(self, provider: str, work: Callable[[], None], *, ahead: bool) -> bool:
+        """Run ``work`` as soon as a thread is free, and return True.
+
+        ``ahead``: nobody waits for it, so False is returned, and nothing is run, where not enough threads
+        are free.
+        """
         ...
 
 
@@ -235,7 +221,7 @@ class Event(Protocol):
         ...
 
     def clear(self) -> None:
-        """Let those who come now wait."""
+        """Reset the event."""
         ...
 
     def wait(self, timeout: float) -> bool:
@@ -260,19 +246,11 @@ class Clock(Protocol):
 
 
 class Observer(Protocol):
-    """Is told what the protocol does, for logs, signals and timelines. Must not raise."""
+    """Is notified of what the protocol did, for logs and signals. Must not raise.
 
-    def notify(self, name: str, grant: Grant, facts: Mapping[str, Any]) -> None:
-        """``name`` is one of `EVENTS`; ``facts`` are plain values and never a secret."""
+    Called after the flight of a redemption has landed, so that it may take its time and ask for the token.
+    """
+
+    def notify(self, name: EventName, grant: Grant, facts: Mapping[str, Any]) -> None:
+        """``facts`` are plain values and never a secret."""
         ...
-
-
-EVENTS = {
-    "claimed": "this worker won the claim",
-    "token_rotated": "a redemption was saved",
-    "grant_ended": "the provider refused the refresh token, or the user signed out",
-    "rotation_failed": "a redemption brought no token set",
-    "scopes_changed": "the provider granted other scopes than before",
-    "save_failed": "a token set could not be saved and is kept in memory",
-    "waited": "this worker waited for another one's rotation",
-}

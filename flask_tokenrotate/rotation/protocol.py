@@ -28,7 +28,7 @@ says ``replay``, and the settling time is over. A claim *stands* until its deadl
 counts as one doubt if it redeems the current token set; if a newer token set was saved meanwhile
 it is obsolete and counts as nothing.
 
-Lines 7 and 13 are rule "an outage is not a sign-out": what still lives is served.
+Lines 7 and 13 are the rule "an outage is not a sign-out": a token that is still valid is served.
 """
 
 from __future__ import annotations
@@ -51,19 +51,30 @@ AHEAD_SHARE = 0.25
 MAX_POSTS = 2
 """A refresh token is posted once, and once more after a doubt where the profile says ``replay``."""
 
+SETTLE_AFTER_TIME_OUT = 10.0
+"""Seconds before the replay at a provider that has just not responded in time, and has no grace period: the
+one replay must not meet the same silence."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
     """What the provider's profile and the settings say about rotating; all durations in seconds.
 
-    ``grace``: how long the provider takes a spent refresh token once more; 0 for not at all, or unknown.
+    ``min_ttl``: how long an access token must live to be fresh. ``ahead``: how long before that it is rotated
+    ahead. ``settle``: how long after a doubt the refresh token may be replayed. ``grace``: how long the
+    provider accepts a spent refresh token once more; 0 for not at all, or unknown.
     """
 
-    min_ttl: float = 30.0
-    ahead: float = 300.0
+    min_ttl: float
+    ahead: float
+    settle: float
     on_unknown: OnUnknown = "replay"
-    settle: float = 2.0
     grace: float = 0.0
+
+    @property
+    def settle_after_time_out(self) -> float:
+        """``settle``, but longer where no grace period would be over by then."""
+        return self.settle if self.grace else max(self.settle, SETTLE_AFTER_TIME_OUT)
 
 
 class Freshness(Enum):
@@ -82,7 +93,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class UseAndRotateAhead:
-    """Use the stored access token, and rotate after the response was sent."""
+    """Use the stored access token, and rotate it without making anyone wait."""
 
     doubts: int = 0
 
@@ -110,10 +121,14 @@ class InDoubt:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """The provider failed a moment ago: it is not asked again for ``retry_after`` seconds."""
+    """A redemption failed a moment ago: the provider is not asked again for ``retry_after`` seconds.
+
+    ``failure`` is the verdict's name in the ledger (`verdict.CONSEQUENCES`), ``code`` the provider's code.
+    """
 
     retry_after: float
     failure: str
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,18 +170,18 @@ def decide(grant: Grant, now: float, policy: Policy) -> Decision:
     fresh = freshness(grant.tokens, now, policy)
     if fresh is Freshness.FRESH:
         return Use()
-    obstacle = _obstacle(grant, now, policy)
+    step = _next_step(grant, now, policy)
     if fresh is Freshness.AHEAD:
-        return UseAndRotateAhead(obstacle.doubts) if isinstance(obstacle, ClaimAndRedeem) else Use()
-    if fresh is Freshness.STALE and not isinstance(obstacle, ClaimAndRedeem | Wait):
+        return UseAndRotateAhead(step.doubts) if isinstance(step, ClaimAndRedeem) else Use()
+    if fresh is Freshness.STALE and not isinstance(step, ClaimAndRedeem | Wait):
         return Use()
-    return obstacle
+    return step
 
 
-def _obstacle(
+def _next_step(
     grant: Grant, now: float, policy: Policy
 ) -> ClaimAndRedeem | Wait | InDoubt | Unavailable | SignIn:
-    """Return what stands between a worker and the redemption; ClaimAndRedeem when nothing does."""
+    """Return what a worker that needs a new token set does: redeem, or what keeps it from that."""
     standing = grant.standing
     if standing is not None and now < standing.deadline:
         return Wait(standing)
@@ -183,5 +198,5 @@ def _obstacle(
     if now < settled_at:
         return InDoubt(settled_at)
     if grant.retry_at is not None and now < grant.retry_at:
-        return Unavailable(grant.retry_at - now, grant.failure or "busy")
+        return Unavailable(grant.retry_at - now, grant.failure or "busy", grant.failure_code)
     return ClaimAndRedeem(doubts)

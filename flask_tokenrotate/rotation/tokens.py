@@ -137,8 +137,8 @@ class TokenSet:
 class Claim:
     """A holder's right to redeem: won when its COMMIT returned, and only with this id.
 
-    ``version`` is the row version that the claim produced and the token version of the token set
-    that its redemption will produce; ``redeems`` is the token version whose refresh token it spends.
+    ``version`` is the row version that the claim produced (before its renewals) and the token version of the
+    token set that its redemption will produce; ``redeems`` is the token version whose refresh token it spends.
     ``awaited``: requests may be waiting for its outcome, known to its holder only.
     """
 
@@ -151,7 +151,10 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StandingClaim:
-    """The claim that stands on a row, as everybody sees it. Times are by the database's clock."""
+    """The claim that stands on a row, as everybody sees it. Times are by the database's clock.
+
+    ``taken_at`` stays when the claim is renewed; ``deadline`` moves.
+    """
 
     claim: Claim
     holder: str
@@ -166,7 +169,8 @@ class Grant:
     ``version`` grows with every write of the protocol and by nothing else; ``token_version`` is the
     version of the claim whose redemption produced ``tokens`` (0 after sign-in). ``doubts`` counts
     the claims on the current refresh token that ended without a known outcome. ``retry_at`` is when
-    the provider may be asked again after ``failure`` (a short code), ``failures`` how many came in a row.
+    the provider may be asked again after ``failure`` (the ledger's name of the verdict, with the provider's
+    ``failure_code``), ``failures`` how many came in a row.
     """
 
     id: str
@@ -182,6 +186,7 @@ class Grant:
     doubts: int = 0
     retry_at: float | None = None
     failure: str | None = None
+    failure_code: str | None = None
     failures: int = 0
     ended_at: float | None = None
     end_reason: EndReason | None = None

@@ -1,6 +1,7 @@
 """What the token endpoint meant: status first, then the body. Pure; never raises for any bytes.
 
-The first matching line is the verdict. *Code* is the error code in the body, *rules* are the
+What follows from a verdict is stated in its class (`Consequences`) and nowhere else: a new verdict is a
+class here, its member in `Verdict`, and its line in this table. The first matching line is the verdict. *Code* is the error code in the body, *rules* are the
 provider's `ResponseRules`.
 
 ====  ========================================================  =================================
@@ -29,100 +30,238 @@ code is dead.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from email.utils import parsedate_to_datetime
+from enum import Enum
+from typing import ClassVar, get_args
 
+from .http_response import HttpResponse, NoResponse, retry_after
+from .protocol import Policy
 from .token_response import ResponseRules, looks_like_html, read_error, read_fields, read_tokens
 from .tokens import TokenResponse
-
-MAX_RETRY_AFTER = 3600.0
-"""Seconds; a longer ``Retry-After`` is cut to it: one call an hour is bearable for any provider."""
 
 NOT_PROCESSED = frozenset({408, 409, 425, 429, 503})
 """Statuses that say that the request was not carried out (409: too many at once, at Supabase)."""
 
+MISCONFIGURED_PAUSE = 30.0
+"""Seconds for which a grant is not redeemed after the provider refused this client: an operator has to act."""
+
+
+class Effect(Enum):
+    """What a verdict does to the grant's row."""
+
+    SAVE = "the token set is saved"
+    END = "the grant is ended"
+    PAUSE = "the claim is released; the grant is not redeemed for a while"
+    DOUBT = "the claim is released in doubt"
+
+
+class Refusal(Enum):
+    """What a request without a valid token gets during the pause that a verdict set."""
+
+    UNAVAILABLE = "503, `ProviderUnavailable`"
+    MISCONFIGURED = "502, `ProviderMisconfigured`: an operator has to act"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HttpResponse:
-    """One HTTP answer as it came: nothing parsed.
+class Consequences:
+    """What follows from a verdict. Everything that depends on a verdict reads it here.
 
-    ``complete`` is False when the body was cut or too long, ``timed_out`` True when the deadline cut it.
+    ``ledger_name`` is the verdict's name in the ledger and in the row's ``failure``; ``meaning`` explains it
+    to people. ``spent``: whether the refresh token was spent; None when nobody can know. ``effect`` is what
+    happens to the row after a first post, ``effect_of_replay`` after a replay. ``is_outage``: whether it
+    counts as a failure of the provider for the breaker. ``refusal`` is what requests get meanwhile.
     """
 
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: bytes = field(default=b"", repr=False)
-    complete: bool = True
-    timed_out: bool = False
+    ledger_name: str
+    meaning: str
+    spent: bool | None
+    effect: Effect
+    effect_of_replay: Effect | None = None
+    is_outage: bool = False
+    refusal: Refusal = Refusal.UNAVAILABLE
+
+    def on(self, *, is_replay: bool) -> Effect:
+        """Return what happens to the row."""
+        return self.effect_of_replay or self.effect if is_replay else self.effect
+
+
+class _Verdict:
+    """Base of all verdicts. ``http_status`` is for the ledger, and None where no response came."""
+
+    __slots__ = ()
+    consequences: ClassVar[Consequences]
+    http_status: int | None = None
+
+    @property
+    def code(self) -> str | None:
+        """The provider's error code, or a short name of the cause; it is kept on the row for people."""
+        return None
+
+    def pause(self, backoff: float, policy: Policy) -> float | None:
+        """Return for how many seconds the grant is not redeemed; None for not at all.
+
+        ``backoff`` is what the row's failures so far ask for. Every verdict that leaves the refresh token
+        in place pauses, unless it says otherwise: without a pause each request would post it again.
+        """
+        return backoff
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NoResponse:
-    """The exchange failed. ``sent`` False: not a byte of the request left this process."""
+class Rotated(_Verdict):
+    """The provider responded with tokens; the old refresh token must be taken for spent."""
 
-    sent: bool
-    cause: str
-    timed_out: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rotated:
-    """The provider answered with tokens; the old refresh token must be taken for spent."""
-
+    consequences = Consequences(
+        ledger_name="rotated",
+        meaning="the provider responded with a new token set",
+        spent=True,
+        effect=Effect.SAVE,
+    )
     response: TokenResponse
     complaints: tuple[str, ...] = ()
     http_status: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Refused:
-    """The refresh token is dead. ``error`` is the provider's code."""
+class Refused(_Verdict):
+    """The provider does not accept the refresh token. ``error`` is the provider's code.
 
+    A refused replay proves only that the token was spent: perhaps by the first post, whose response a
+    stopped process may still save.
+    """
+
+    consequences = Consequences(
+        ledger_name="refused",
+        meaning="the provider refused the refresh token",
+        spent=True,
+        effect=Effect.END,
+        effect_of_replay=Effect.DOUBT,
+    )
     error: str
     http_status: int | None = field(default=None, compare=False)
 
+    @property
+    def code(self) -> str:
+        """The provider's code."""
+        return self.error
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Busy:
+class Busy(_Verdict):
     """The provider did not process the request; ``retry_after`` in seconds where it said so."""
 
+    consequences = Consequences(
+        ledger_name="busy",
+        meaning="the provider did not process the request",
+        spent=False,
+        effect=Effect.PAUSE,
+        is_outage=True,
+    )
     cause: str
     retry_after: float | None = None
     http_status: int | None = field(default=None, compare=False)
 
+    @property
+    def code(self) -> str:
+        """The status or code that said so."""
+        return self.cause
+
+    def pause(self, backoff: float, policy: Policy) -> float:
+        """Wait at least as long as the provider asked for."""
+        return max(backoff, self.retry_after or 0.0)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NotSent:
+class NotSent(_Verdict):
     """The request never left: nothing can have happened at the provider."""
 
+    consequences = Consequences(
+        ledger_name="not_sent",
+        meaning="the request never left",
+        spent=False,
+        effect=Effect.PAUSE,
+        is_outage=True,
+    )
     cause: str
+
+    @property
+    def code(self) -> str:
+        """The step that failed."""
+        return self.cause
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Unknown:
+class NotPosted(_Verdict):
+    """The holder did not post, because too little of its claim was left."""
+
+    consequences = Consequences(
+        ledger_name="not_posted",
+        meaning="too little of the claim was left to post",
+        spent=False,
+        effect=Effect.PAUSE,
+    )
+
+    def pause(self, backoff: float, policy: Policy) -> None:
+        """Nothing was posted and nothing failed: whoever comes next may try at once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unknown(_Verdict):
     """Nobody can know whether the refresh token was spent."""
 
+    consequences = Consequences(
+        ledger_name="unknown",
+        meaning="nobody knows whether the refresh token was spent",
+        spent=None,
+        effect=Effect.DOUBT,
+        is_outage=True,
+    )
     cause: str
     timed_out: bool = False
     http_status: int | None = field(default=None, compare=False)
 
+    @property
+    def code(self) -> str:
+        """What was missing."""
+        return self.cause
+
+    def pause(self, backoff: float, policy: Policy) -> float:
+        """Give the provider time to finish the first post before the one replay."""
+        return max(backoff, policy.settle_after_time_out if self.timed_out else policy.settle)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Misconfigured:
+class Misconfigured(_Verdict):
     """The provider refuses this client, not this grant: only an operator can help; ``cure`` says how."""
 
+    consequences = Consequences(
+        ledger_name="misconfigured",
+        meaning="the provider refused this client",
+        spent=False,
+        effect=Effect.PAUSE,
+        refusal=Refusal.MISCONFIGURED,
+    )
     error: str
     cure: str
     http_status: int | None = field(default=None, compare=False)
 
+    @property
+    def code(self) -> str:
+        """The provider's code."""
+        return self.error
+
+    def pause(self, backoff: float, policy: Policy) -> float:
+        """Wait for an operator rather than for the provider."""
+        return max(backoff, MISCONFIGURED_PAUSE)
+
 
 Answered = Rotated | Refused | Busy | Unknown | Misconfigured
-"""The verdicts on an response; ``http_status`` is for the ledger, and None where no response came."""
+"""The verdicts on a response."""
 
-Verdict = Answered | NotSent
+Verdict = Answered | NotSent | NotPosted
+
+CONSEQUENCES = {kind.consequences.ledger_name: kind.consequences for kind in get_args(Verdict)}
+"""What follows from each verdict, by its name in the ledger."""
 
 _CURES = {
     "invalid_client": "Check client_id, client_secret and client_auth.",
@@ -210,27 +349,3 @@ def _cure_by_status(status: int, is_html: bool) -> str:
     if is_html:
         return "Check token_endpoint, and whether a firewall or proxy answers in the provider's place."
     return "Check token_endpoint: it does not answer as a token endpoint does."
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds in ``retry-after`` (lower-case names), None when there is no usable value.
-
-    A date (RFC 9110 section 10.2.3) counts from the response's own ``date``, so that the provider's
-    clock is compared with itself.
-    """
-    value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return min(float(value), MAX_RETRY_AFTER)
-    until, now = _date(value), _date(headers.get("date", ""))
-    if until is None or now is None:
-        return None
-    return min(max((until - now).total_seconds(), 0.0), MAX_RETRY_AFTER)
-
-
-def _date(value: str) -> datetime | None:
-    """Return the aware time of an HTTP date, None for anything else."""
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
-    return moment if moment.tzinfo is not None else None
