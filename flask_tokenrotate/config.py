@@ -69,6 +69,8 @@ class Settings:
     claim_seconds: float = 10.0
     settle_seconds: float = 2.0
     wait_seconds: float = 15.0
+    drain_seconds: float = 20.0
+    rotation_threads: int = 32
     backoff_seconds: float = 1.0
     backoff_limit_seconds: float = 60.0
     cache_seconds: float = 10.0

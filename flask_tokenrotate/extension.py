@@ -92,8 +92,8 @@ class TokenRotate:
     def token(self, grant_id: str) -> CurrentToken:
         """Return the fresh token of a grant: for Celery, RQ, cron and scripts, in an app context.
 
-        A due rotation is done here, ahead of the token's expiry. Raises what `require_fresh_token`
-        raises.
+        A rotation that is due is done before this returns, also ahead of the token's expiry: nothing is left
+        to go on in the background of a job. Raises what `require_fresh_token` raises.
         """
         state = current_state()
         if has_request_context():
@@ -101,11 +101,8 @@ class TokenRotate:
             grants.of_grant(grant_id)  # raises now rather than at first use
             return token_of_grant(state, grants.memo, lambda: grants.of_grant(grant_id))
         memo = RequestMemo()
-        memo.fresh(state.rotator, grant_id)
-        for due in memo.rotations_ahead():
-            state.rotator.rotate_ahead(due.grant.id, min_ttl=due.min_ttl)
-            memo.forget()
-        return token_of_grant(state, memo, lambda: memo.fresh(state.rotator, grant_id))
+        memo.fresh(state.rotation.tokens, grant_id, here=True)
+        return token_of_grant(state, memo, lambda: memo.fresh(state.rotation.tokens, grant_id, here=True))
 
     def token_for(self, user_id: str, provider: str | None = None) -> CurrentToken:
         """Return the fresh token of a user's newest living grant; otherwise as `token`.
@@ -133,7 +130,7 @@ class TokenRotate:
         The next request rotates it. Other processes may use it for up to
         ``TOKENROTATE_CACHE_SECONDS`` more.
         """
-        current_state().rotator.expire(grant_id)
+        current_state().rotation.ending.expire(grant_id)
 
     def sign_out(self, provider: str | None = None) -> bool:
         """Sign the current session out of ``provider`` and return whether it was signed in there.
@@ -145,7 +142,7 @@ class TokenRotate:
 
     def sign_out_grant(self, grant_id: str) -> bool:
         """End a grant by its id, in whichever session it is; otherwise as `sign_out`."""
-        ended = current_state().rotator.sign_out(grant_id)
+        ended = current_state().rotation.ending.sign_out(grant_id)
         web_request.forget_request()
         return ended
 

@@ -19,9 +19,9 @@ from .providers.endpoint import OAuthEndpoint
 from .providers.profile import Provider
 from .providers.redaction import install_redaction
 from .providers.resource import ProtectedSession
+from .rotation.assembly import Rotation
+from .rotation.holding import Timing
 from .rotation.protocol import Policy
-from .rotation.redeemer import Timing
-from .rotation.rotator import Rotator
 from .rotation.tokens import Secret
 from .sessions.interface import set_up_sessions
 from .sessions.store import SqlSessionStore
@@ -32,6 +32,7 @@ from .storage.database.tables import create_tables
 from .storage.grants import SqlGrantStore
 from .storage.sealed.rescue_files import RescueFiles
 from .storage.sealed.sealing import Sealer, sealer_from
+from .threads import CallersThread, RotationThreads, threads_can_run
 from .web.commands import Commands
 from .web.error_responses import register_error_handler
 from .web.login import blueprint
@@ -80,15 +81,18 @@ def _state(
     attempts = SqlAttemptStore(database, sealer)
     sessions = SqlSessionStore(database)
     endpoint = OAuthEndpoint(profiles.get, clock, connect_seconds=settings.connect_seconds)
-    rotator = Rotator(
-        grants,
-        endpoint,
-        clock,
-        SignalObserver(),
-        rescue,
-        Listener(database, clock, enabled=settings.listen),
+    threads = _threads(settings, clock)
+    rotation = Rotation(
+        store=grants,
+        endpoint=endpoint,
+        clock=clock,
+        observer=SignalObserver(app),
+        rescue=rescue,
+        wakeups=Listener(database, clock, enabled=settings.listen),
+        threads=threads,
         policy_for=profiles.policy,
         timing=_timing(settings),
+        wait_seconds=settings.wait_seconds,
         cache_entries=settings.cache_entries,
         cache_seconds=settings.cache_seconds,
     )
@@ -101,7 +105,8 @@ def _state(
         endpoint=endpoint,
         authorization_url=_authorization_url,
         api=_sessions_by_process(),
-        rotator=rotator,
+        rotation=rotation,
+        threads=threads,
         clock=clock,
         provider=profiles.get,
         provider_names=profiles.names,
@@ -170,11 +175,17 @@ def _database(app: Flask, settings: Settings, engine: Any) -> Database:
     return Database.from_uri(uri, settings.engine_options, folder=app.instance_path)
 
 
+def _threads(settings: Settings, clock: SystemClock) -> RotationThreads | CallersThread:
+    """Return where redemptions run: in the background, unless that is switched off or cannot be."""
+    if settings.rotation_threads and threads_can_run():
+        return RotationThreads(clock, limit=settings.rotation_threads, drain_seconds=settings.drain_seconds)
+    return CallersThread()
+
+
 def _timing(settings: Settings) -> Timing:
     return Timing(
         redeem=settings.redeem_seconds,
         claim=settings.claim_seconds,
-        wait=settings.wait_seconds,
         backoff=settings.backoff_seconds,
         backoff_limit=settings.backoff_limit_seconds,
     )

@@ -1,4 +1,4 @@
-"""The process cache: the grants that this process read a moment ago.
+"""The process cache: the grants cached in this process, as their rows were read a moment ago.
 
 Bounded in entries (least recently used go first) and in seconds: ``seconds`` is how long this
 process may still use a token that another process ended or expired by hand. Expiry by the clock is
@@ -48,7 +48,7 @@ class GrantCache:
         return self._epoch
 
     def get(self, grant_id: str, now: float) -> Entry | None:
-        """Return what is kept of the grant, seen within the last ``seconds`` before ``now``, or None."""
+        """Return what is cached of the grant, seen within the last ``seconds`` before ``now``, or None."""
         with self._lock:
             entry = self._entries.get(grant_id)
             if entry is None:
@@ -82,8 +82,13 @@ class GrantCache:
             if len(self._entries) > self._limit:
                 self._entries.popitem(last=False)
 
+    def drop(self, grant_id: str) -> None:
+        """Drop the grant: its row has changed in a way that is not known here."""
+        with self._lock:
+            self._entries.pop(grant_id, None)
+
     def forget(self, grant_id: str) -> None:
-        """Drop the grant, and whatever readers that are under way would still put."""
+        """Drop the grant, and whatever readers that are in progress would still put."""
         with self._lock:
             self._epoch += 1
             self._entries.pop(grant_id, None)
@@ -103,9 +108,11 @@ class GrantCache:
             entry.ahead_pause_until = now + pause
             return True
 
-    def empty_copy(self) -> GrantCache:
-        """Return a cache with the same bounds that holds nothing, and a lock that nobody holds."""
-        return GrantCache(self._clock, entries=self._limit, seconds=self._seconds)
+    def reset(self) -> None:
+        """Drop everything, in a forked child: a thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
+        self._entries = OrderedDict()
+        self._epoch += 1
 
 
 class Replacements:

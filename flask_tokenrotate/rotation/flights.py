@@ -1,66 +1,149 @@
-"""Single flight: of the threads of one process that need the same grant, one works, the others wait."""
+"""The redemptions in progress in this process: one flight for each grant.
+
+A flight is a future. Its redemption runs on a rotation thread, whether requests wait for it or not, and goes
+on when they stop waiting: a request that gives up must not cost the session whose refresh token was posted.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from .ports import Clock, Event
+from ..errors import TokenRotateError
+from .cache import GrantCache
+from .outcomes import Overtaken
+from .ports import Clock, Event, EventName, Observer, Threads
+from .protocol import ClaimAndRedeem, Policy, UseAndRotateAhead, decide
+from .redeemer import Redeemer
+from .sighting import Sighting
+from .tokens import Grant
 
-T = TypeVar("T")
-E = TypeVar("E", bound=Exception)
+logger = logging.getLogger("flask_tokenrotate")
 
 
-class Flight(Generic[T, E]):
-    """One piece of work under way. ``result`` or ``error`` is set before ``landed``."""
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the observer is notified of once the flight has landed."""
 
-    __slots__ = ("error", "landed", "result")
+    name: EventName
+    grant: Grant
+    facts: Mapping[str, Any]
 
-    def __init__(self, landed: Event) -> None:
+
+class Flight:
+    """One redemption in progress.
+
+    ``claimed_at`` is when its claim was taken, by `Clock.monotonic`; None before. When ``landed`` is set,
+    ``result`` is the grant with its new token set, or what a lost claim found, or None (the row says what
+    happened); or ``error`` is why there is none of them.
+    """
+
+    def __init__(self, grant_id: str, landed: Event) -> None:
+        self.grant_id = grant_id
         self.landed = landed
-        self.result: T | None = None
-        self.error: E | None = None
+        self.claimed_at: float | None = None
+        self.is_probe = False
+        self.result: Sighting | Overtaken | None = None
+        self.error: TokenRotateError | None = None
+        self.notices: list[Notice] = []
+
+    def note(self, name: EventName, grant: Grant, facts: Mapping[str, Any]) -> None:
+        """Keep a notice until the flight has landed."""
+        self.notices.append(Notice(name, grant, facts))
 
 
-class Flights(Generic[T, E]):
-    """The flights of this process by key."""
+class Flights:
+    """Starts redemptions and knows those in progress. Thread-safe."""
 
-    def __init__(self, clock: Clock, shared_errors: type[E]) -> None:
+    def __init__(
+        self, redeemer: Redeemer, cache: GrantCache, threads: Threads, clock: Clock, observer: Observer
+    ) -> None:
+        self._redeemer = redeemer
+        self._cache = cache
+        self._threads = threads
         self._clock = clock
-        self._shared_errors = shared_errors
-        self._flights: dict[str, Flight[T, E]] = {}
+        self._observer = observer
+        self._flights: dict[str, Flight] = {}
         self._lock = threading.Lock()
 
-    def join(self, key: str) -> tuple[Flight[T, E], bool]:
-        """Return the flight under ``key`` and whether the caller leads it (and then must call `lead`)."""
+    @property
+    def go_on_in_background(self) -> bool:
+        """Whether a flight goes on beside its caller; False: it has landed when it has been started."""
+        return self._threads.in_background
+
+    def of(self, grant_id: str) -> Flight | None:
+        """Return the flight of the grant that is in progress, if there is one."""
+        return self._flights.get(grant_id)
+
+    def start(self, seen: Sighting, policy: Policy, epoch: int, *, here: bool = False) -> Flight:
+        """Return the flight of the grant: the one in progress, or a new one that redeems the row as ``seen``.
+
+        ``here``: a new one runs in the caller, which has nobody to leave it to.
+        """
+        flight, is_new = self._join(seen.grant.id)
+        if is_new:
+            work = self._work(flight, seen, policy, epoch, awaited=True)
+            if here:
+                work()
+            else:
+                self._threads.run(seen.grant.provider, work, ahead=False)
+        return flight
+
+    def start_ahead(self, seen: Sighting, policy: Policy, epoch: int) -> None:
+        """Rotate a token that is still fresh, unless somebody does already; nobody waits for it."""
+        flight, is_new = self._join(seen.grant.id)
+        if is_new:
+            work = self._work(flight, seen, policy, epoch, awaited=False)
+            if not self._threads.run(seen.grant.provider, work, ahead=True):
+                self._land(flight)
+
+    def reset(self) -> None:
+        """In a forked child: flights of the parent's threads never land here."""
+        self._lock = threading.Lock()
+        self._flights = {}
+
+    def _join(self, grant_id: str) -> tuple[Flight, bool]:
         with self._lock:
-            flight = self._flights.get(key)
+            flight = self._flights.get(grant_id)
             if flight is not None:
                 return flight, False
-            flight = self._flights[key] = Flight(self._clock.event())
+            flight = self._flights[grant_id] = Flight(grant_id, self._clock.event())
             return flight, True
 
-    def lead(self, key: str, flight: Flight[T, E], work: Callable[[], T]) -> T:
-        """Do the work, share its result or its error, and let all who joined go on.
+    def _work(
+        self, flight: Flight, seen: Sighting, policy: Policy, epoch: int, *, awaited: bool
+    ) -> Callable[[], None]:
+        def work() -> None:
+            try:
+                self._fly(flight, seen, policy, epoch, awaited=awaited)
+            except TokenRotateError as error:
+                flight.error = error
+                if not awaited:
+                    logger.warning("grant %s could not be rotated ahead: %s", flight.grant_id, error)
+            finally:
+                self._land(flight)
+            for notice in flight.notices:
+                self._observer.notify(notice.name, notice.grant, notice.facts)
 
-        The flight is forgotten only when the work is done: forgotten earlier, the next thread would
-        start the same work beside it. Anything but a shared error (a worker that is being stopped,
-        say) leaves the flight without an outcome, and one of the followers takes over.
-        """
-        try:
-            flight.result = work()
-            return flight.result
-        except self._shared_errors as error:
-            flight.error = error
-            raise
-        finally:
-            with self._lock:
-                if self._flights.get(key) is flight:
-                    del self._flights[key]
-            flight.landed.set()
+        return work
 
-    def forget(self, key: str) -> None:
-        """Let nobody join the flight under way: it may have looked before what the caller knows."""
+    def _fly(self, flight: Flight, seen: Sighting, policy: Policy, epoch: int, *, awaited: bool) -> None:
+        # Decided again: the work may have waited for a thread, and what was seen may be over by now.
+        decision = decide(seen.grant, seen.now(self._clock.monotonic()), policy)
+        if isinstance(decision, ClaimAndRedeem | UseAndRotateAhead):
+            flight.result = self._redeemer.redeem(seen, decision.doubts, policy, flight, awaited=awaited)
+        if isinstance(flight.result, Sighting):
+            self._cache.put(flight.result, epoch)
+        else:
+            # The row has moved; what is cached would start the same flight again.
+            self._cache.drop(flight.grant_id)
+
+    def _land(self, flight: Flight) -> None:
+        """Let all who wait go on. Forgotten first: who comes after that reads what the flight has written."""
         with self._lock:
-            self._flights.pop(key, None)
+            if self._flights.get(flight.grant_id) is flight:
+                del self._flights[flight.grant_id]
+        flight.landed.set()

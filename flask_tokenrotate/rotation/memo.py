@@ -1,12 +1,13 @@
-"""What one request has already got: the same token for all its hooks, views and templates."""
+"""The token sets that one request uses: the same for all its hooks, views and templates."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .rotator import Rotator
-    from .sighting import Fresh
+    from .fresh_tokens import FreshTokens
+    from .refused_tokens import RefusedTokens
+    from .sighting import Fresh, Sighting
 
 
 class RequestMemo:
@@ -21,23 +22,31 @@ class RequestMemo:
     def __init__(self) -> None:
         self._fresh: dict[str, Fresh] = {}
 
-    def fresh(self, rotator: Rotator, grant_id: str, *, min_ttl: float | None = None) -> Fresh:
+    def fresh(
+        self,
+        tokens: FreshTokens,
+        grant_id: str,
+        *,
+        min_ttl: float | None = None,
+        seen: Sighting | None = None,
+        here: bool = False,
+    ) -> Fresh:
         """Return the request's token set of the grant, checked against the clock again.
 
         A stream may outlive the token that its request began with; it then gets the next one, and
-        never an older one than it has used already.
+        never an older one than it has used already. ``seen`` and ``here`` are those of `FreshTokens.get`.
         """
         held = self._fresh.get(grant_id)
-        if held is not None and rotator.is_fresh(held, min_ttl=min_ttl):
+        if held is not None and tokens.is_fresh(held, min_ttl=min_ttl):
             return held
         at_least = 0 if held is None else held.token_version
-        found = rotator.fresh(grant_id, min_ttl=min_ttl, at_least=at_least)
+        found = tokens.get(grant_id, min_ttl=min_ttl, at_least=at_least, seen=seen, here=here)
         self._fresh[grant_id] = found
         return found
 
-    def refused(self, rotator: Rotator, fresh: Fresh, *, min_ttl: float | None = None) -> Fresh:
-        """Return what to use after a resource server refused ``fresh``; see `Rotator.refused`."""
-        found = rotator.refused(fresh, min_ttl=min_ttl)
+    def refused(self, refused: RefusedTokens, fresh: Fresh, *, min_ttl: float | None = None) -> Fresh:
+        """Return what to use after a resource server refused ``fresh``; see `RefusedTokens.replace`."""
+        found = refused.replace(fresh, min_ttl=min_ttl)
         self._fresh[found.grant.id] = found
         return found
 
@@ -46,5 +55,5 @@ class RequestMemo:
         self._fresh.clear()
 
     def rotations_ahead(self) -> list[Fresh]:
-        """Return what this request shall rotate once its response was sent."""
+        """Return what this request has to rotate once its response was sent, where no thread can do it."""
         return [fresh for fresh in self._fresh.values() if fresh.rotate_ahead]

@@ -1,58 +1,56 @@
-"""One redemption: claim, post, and write down what came of it.
+"""One redemption: claim, post, and write what came of it.
 
-`Redeemer.redeem` is called when `decide` said that the row may be redeemed. It returns the grant
-with its new token set, or what a lost claim found, or None: the row says what happened, read it again.
+`Redeemer.redeem` runs on a rotation thread, when `decide` said that the row may be redeemed. It returns the
+grant with its new token set, or what a lost claim found, or None: the row says what happened, read it again.
 
-Nothing is held while the provider thinks: the claim is committed before the first byte leaves, and
-the save is a transaction of its own.
+Nothing is held while the provider is called: the claim is committed before the first byte leaves, and each
+renewal and the save are transactions of their own.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TypeVar
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol, assert_never
 
-from ..errors import ConfigurationError, GrantUnreadable, ProviderUnavailable, StoreUnavailable
+from ..errors import ProviderUnavailable, StoreUnavailable
+from .backoff import backoff
 from .breaker import Breaker
+from .holding import Holding, Timing
 from .id_token import is_another_user
-from .ports import Clock, GrantStore, Observer, Overtaken, Release, Rescue, SaveOutcome, TokenEndpoint
-from .protocol import Policy, may_post_again
-from .rescue import Rescuer
+from .outcomes import Overtaken, SaveOutcome
+from .ports import Clock, EventName, GrantStore, Threads, TokenEndpoint
+from .protocol import Policy
+from .revocation import Revocation
+from .rotation_times import RotationTimes
 from .sighting import Sighting
 from .tokens import Claim, EndReason, Grant, TokenSet, Unsaved
-from .verdict import Busy, Misconfigured, NotSent, Refused, Rotated, Unknown, Verdict
-from .waiting import RotationTimes
+from .unsaved import UnsavedTokenSets
+from .verdict import Effect, NotPosted, Refused, Rotated, Verdict
+from .writing import until_written
 
 logger = logging.getLogger("flask_tokenrotate")
 
-T = TypeVar("T")
+
+class Flight(Protocol):
+    """What a redemption reports to the flight that it belongs to (`flights.Flight`)."""
+
+    claimed_at: float | None
+    is_probe: bool
+
+    def note(self, name: EventName, grant: Grant, facts: Mapping[str, Any]) -> None:
+        """Keep a notice for the observer until the flight has landed."""
+        ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Timing:
-    """How long things may take; all in seconds.
-
-    ``redeem``: one call of the token endpoint, connect to last byte. ``claim``: how long a claim
-    stands; longer than ``redeem``, so that its holder can post inside it. ``wait``: how long a
-    request waits for another worker's rotation; shorter than the web server's own time-out.
-    ``backoff`` and ``backoff_limit``: the pause after the first failure, doubled with each more, up
-    to the limit. ``misconfigured_pause``: the pause after the provider refused this client.
-    ``save_pauses``: the pauses between attempts to write down an outcome, of which none begins more than
-    ``save`` after the first.
-    """
-
-    redeem: float = 7.0
-    claim: float = 10.0
-    wait: float = 15.0
-    backoff: float = 1.0
-    backoff_limit: float = 60.0
-    misconfigured_pause: float = 30.0
-    save_pauses: tuple[float, ...] = (0.05, 0.2, 0.5, 1.0)
-    save: float = 3.0
+def this_worker() -> str:
+    """Return the holder that a claim of this thread names: host, process and thread."""
+    return f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}"
 
 
 class Redeemer:
@@ -63,300 +61,204 @@ class Redeemer:
         store: GrantStore,
         endpoint: TokenEndpoint,
         clock: Clock,
-        observer: Observer,
-        rescue: Rescue,
+        threads: Threads,
+        breaker: Breaker,
+        unsaved: UnsavedTokenSets,
+        revocation: Revocation,
+        times: RotationTimes,
         timing: Timing,
         *,
-        holder: Callable[[], str],
+        holder: Callable[[], str] = this_worker,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
         self._endpoint = endpoint
         self._clock = clock
-        self._observer = observer
+        self._threads = threads
+        self._breaker = breaker
+        self._unsaved = unsaved
+        self._revocation = revocation
+        self._times = times
         self._timing = timing
         self._holder = holder
         self._jitter = jitter
-        self.rotation_times = RotationTimes()
-        self.breaker = Breaker(
-            clock,
-            backoff=timing.backoff,
-            backoff_limit=timing.backoff_limit,
-            probe_seconds=timing.redeem,
-            jitter=jitter,
-        )
-        self._unsaved: dict[str, Unsaved] = {}
-        self.rescuer = Rescuer(store, rescue, self._revoke_if_signed_out)
 
     def redeem(
-        self, seen: Sighting, doubts: int, policy: Policy, *, awaited: bool
+        self, seen: Sighting, doubts: int, policy: Policy, flight: Flight, *, awaited: bool
     ) -> Sighting | Overtaken | None:
         """Claim the row as ``seen``, post its refresh token and settle what came of it.
 
         ``awaited``: requests may be waiting for it (see `GrantStore.try_claim`). Raises
-        `ProviderUnavailable`, the row untouched, while the provider's circuit is open.
+        `ProviderUnavailable`, the row untouched, while the breaker admits nobody.
         """
         grant = seen.grant
-        pause = self.breaker.admit(grant.provider, grant.id)
-        if pause:
-            raise ProviderUnavailable(grant.provider, retry_after=pause)
-        unanswered: tuple[Claim, int | None] | None = None
-        while True:
-            # The holder's own deadline counts from before the claim was sent: a process that is
-            # stopped between the claim's COMMIT and this line must not think that it has time.
-            claimed_at = self._clock.monotonic()
-            claim = self._store.try_claim(
-                grant,
-                doubts=doubts,
-                holder=self._holder(),
-                seconds=self._timing.claim,
-                awaited=awaited,
-                unanswered=unanswered,
-            )
-            if isinstance(claim, Overtaken):
-                # After a replay's lost claim the ledger was told as well, and the row is a while old.
-                return claim if unanswered is None else None
-            self._observer.notify("claimed", grant, {"claim_version": claim.version, "doubts": doubts})
-            posted_at = self._clock.monotonic()
-            verdict = self._post(grant, claimed_at, posted_at)
-            if not (isinstance(verdict, Unknown) and self._replays_at_once(verdict, doubts, policy)):
-                return self._settle(seen, claim, posted_at, verdict, policy)
-            unanswered = (claim, verdict.http_status)
-            # The claim's version was ours, so only a sign-in or sign-out can take it from us now.
-            grant, doubts = replace(grant, version=claim.version), doubts + 1
+        admitted = self._breaker.admit(grant.provider, grant.id)
+        if admitted.pause:
+            raise ProviderUnavailable(grant.provider, retry_after=admitted.pause)
+        flight.is_probe = admitted.is_probe
+        claimed_at = self._clock.monotonic()
+        claim = self._store.try_claim(
+            grant, doubts=doubts, holder=self._holder(), seconds=self._timing.claim, awaited=awaited
+        )
+        if isinstance(claim, Overtaken):
+            return claim
+        flight.claimed_at = claimed_at
+        flight.note("claimed", grant, {"claim_version": claim.version, "doubts": doubts})
+        holding = self._holding(grant, claim, claimed_at)
+        posted_at = self._clock.monotonic()
+        verdict = self._post(grant, holding)
+        return self._settle(
+            _Redemption(seen, claim, holding, posted_at, policy, flight, is_replay=doubts > 0), verdict
+        )
 
-    def _post(self, grant: Grant, claimed_at: float, now: float) -> Verdict | None:
-        """Redeem inside the claim; None when too little of the claim is left to post at all."""
+    def _holding(self, grant: Grant, claim: Claim, claimed_at: float) -> Holding:
+        return Holding(
+            claim,
+            claimed_at,
+            self._store,
+            self._clock,
+            self._threads,
+            self._timing,
+            overdue=lambda: self._breaker.overdue(grant.provider, grant.id),
+        )
+
+    def _post(self, grant: Grant, holding: Holding) -> Verdict:
+        """Redeem inside the claim."""
         refresh_token = grant.tokens.refresh_token
-        if refresh_token is None or now + self._timing.redeem > claimed_at + self._timing.claim:
-            return None
-        verdict = self._endpoint.redeem(grant.provider, refresh_token, deadline=now + self._timing.redeem)
-        self.breaker.record(grant.provider, grant.id, verdict)
+        if refresh_token is None or holding.is_too_late_to_post():
+            return NotPosted()
+        verdict = self._endpoint.redeem(
+            grant.provider, refresh_token, send_by=holding.send_by, keep_waiting=holding.keep_waiting
+        )
+        self._breaker.record(grant.provider, grant.id, verdict)
         return verdict
 
-    def _replays_at_once(self, verdict: Unknown, doubts: int, policy: Policy) -> bool:
-        """A holder that knows its own call ended without an response need not wait for a deadline.
-
-        After a time-out it does wait: the provider hangs, and the one replay is too dear to be
-        spent on a provider that does not response.
-        """
-        return not verdict.timed_out and may_post_again(doubts + 1, policy)
-
-    def _settle(
-        self, seen: Sighting, claim: Claim, posted_at: float, verdict: Verdict | None, policy: Policy
-    ) -> Sighting | None:
-        grant = seen.grant
-        if isinstance(verdict, Rotated):
-            if is_another_user(grant.tokens.id_token, verdict.response.id_token):
-                self._end(
-                    grant, claim, "other_subject", "the ID token names another user", verdict.http_status
-                )
-                return None
-            return self._keep(seen, claim, posted_at, verdict)
-        if isinstance(verdict, Refused):
-            self._end(grant, claim, "refused", verdict.error, verdict.http_status)
-            return None
-        how = self._how_to_release(grant, verdict, policy)
-        self._write_down(lambda: self._store.release(claim, how))
-        if verdict is not None:
-            level = logging.ERROR if isinstance(verdict, Misconfigured) else logging.WARNING
-            logger.log(level, "rotation of grant %s at %s failed: %s", grant.id, grant.provider, verdict)
-            self._observer.notify(
-                "rotation_failed", grant, {"failure": how.failure, "retry_after": how.retry_after}
-            )
+    def _settle(self, redemption: _Redemption, verdict: Verdict) -> Sighting | None:
+        effect = verdict.consequences.on(is_replay=redemption.is_replay)
+        match effect:
+            case Effect.SAVE:
+                assert isinstance(verdict, Rotated)
+                return self._keep(redemption, verdict)
+            case Effect.END:
+                self._end(redemption, "refused", verdict)
+            case Effect.PAUSE | Effect.DOUBT:
+                self._release(redemption, verdict, in_doubt=effect is Effect.DOUBT)
+            case _:
+                assert_never(effect)
         return None
 
-    def _how_to_release(self, grant: Grant, verdict: Verdict | None, policy: Policy) -> Release:
-        backoff = min(self._timing.backoff * 2 ** min(grant.failures, 20), self._timing.backoff_limit)
-        # Jitter: the grants that one outage hit at once shall not come back at once.
-        backoff *= 0.75 + 0.5 * self._jitter()
-        match verdict:
-            case Busy(retry_after=retry_after, http_status=status):
-                pause = max(backoff, retry_after or 0.0)
-                return Release(retry_after=pause, failure="busy", verdict="busy", http_status=status)
-            case NotSent():
-                return Release(retry_after=backoff, failure="not_sent", verdict="not_sent")
-            case Unknown(http_status=status, timed_out=timed_out):
-                return Release(
-                    in_doubt=True,
-                    retry_after=self._after_time_out(backoff, policy) if timed_out else backoff,
-                    failure="unknown",
-                    verdict="unknown",
-                    http_status=status,
-                )
-            case Misconfigured(error=error, http_status=status):
-                pause = max(backoff, self._timing.misconfigured_pause)
-                failure = f"misconfigured:{error}"
-                return Release(
-                    retry_after=pause, failure=failure, verdict="misconfigured", http_status=status
-                )
-            case _:
-                return Release()
+    def _release(self, redemption: _Redemption, verdict: Verdict, *, in_doubt: bool) -> None:
+        grant = redemption.grant
+        pause = verdict.pause(backoff(self._timing, grant.failures, self._jitter), redemption.policy)
+        until_written(
+            self._clock,
+            lambda: self._store.release(redemption.claim, verdict, in_doubt=in_doubt, retry_after=pause),
+        )
+        level = logging.ERROR if verdict.consequences.asks_operator else logging.WARNING
+        logger.log(level, "rotation of grant %s at %s failed: %s", grant.id, grant.provider, verdict)
+        facts = {"failure": verdict.consequences.ledger_name, "code": verdict.code, "retry_after": pause}
+        redemption.flight.note("rotation_failed", grant, facts)
 
-    def _after_time_out(self, backoff: float, policy: Policy) -> float:
-        """Return the pause before the one replay at a provider that has just hung.
-
-        It shall not hang as well; but after the grace period it would be worth nothing.
-        """
-        over_by_then = policy.grace and policy.grace <= self._timing.redeem + self._timing.claim
-        return backoff if over_by_then else max(backoff, self._timing.claim)
-
-    def _end(self, grant: Grant, claim: Claim, reason: EndReason, error: str, status: int | None) -> None:
+    def _end(self, redemption: _Redemption, reason: EndReason, verdict: Verdict) -> None:
         """Believe a refusal only as the newest claim's holder, and only of the stored token set.
 
         A late winner may have saved a newer token set while this refusal of the old one was on its
-        way; `GrantStore.end` looks at both in the statement itself. A false death is the most
+        way; `GrantStore.end` looks at both in the statement itself. To end a grant wrongly is the most
         expensive error there is. Tokens of another user are treated alike and never saved: between a
         save and an end, another request would be given them.
         """
-        if self._write_down(lambda: self._store.end(grant.id, reason, claim=claim, http_status=status)):
-            logger.warning("grant %s at %s ended: %s (%s)", grant.id, grant.provider, reason, error)
-            self._observer.notify("grant_ended", grant, {"reason": reason, "error": error})
+        grant, claim = redemption.grant, redemption.claim
+        end = lambda: self._store.end(grant.id, reason, claim=claim, verdict=verdict)  # noqa: E731
+        if until_written(self._clock, end):
+            logger.warning("grant %s at %s ended: %s (%s)", grant.id, grant.provider, reason, verdict.code)
+            redemption.flight.note("grant_ended", grant, {"reason": reason, "error": verdict.code})
         else:
-            how = Release(verdict="refused", http_status=status)
-            self._write_down(lambda: self._store.release(claim, how))
+            until_written(self._clock, lambda: self._store.release(claim, verdict))
 
-    def _keep(self, seen: Sighting, claim: Claim, posted_at: float, verdict: Rotated) -> Sighting | None:
-        """Save first, complain later."""
-        grant = seen.grant
+    def _keep(self, redemption: _Redemption, verdict: Rotated) -> Sighting | None:
+        """Save first, report problems afterwards."""
+        grant, claim = redemption.grant, redemption.claim
+        if is_another_user(grant.tokens.id_token, verdict.response.id_token):
+            other = Refused(error="the ID token names another user", http_status=verdict.http_status)
+            self._end(redemption, "other_subject", other)
+            return None
         # Lifetimes count from before the request left: the token never seems younger than it is.
-        tokens = grant.tokens.rotated(verdict.response, now=seen.now(posted_at))
+        tokens = grant.tokens.rotated(verdict.response, now=redemption.seen.now(redemption.posted_at))
         unsaved = Unsaved(grant=grant, claim=claim, tokens=tokens, http_status=verdict.http_status)
         try:
-            with self._kept_if_interrupted(unsaved):
-                outcome = self._write_down(lambda: self._save(unsaved))
+            with self._unsaved.kept_if_interrupted(unsaved):
+                outcome = until_written(self._clock, lambda: self._unsaved.first_save(unsaved))
         except StoreUnavailable:
             logger.exception("the new token set of grant %s could not be saved yet", grant.id)
-            self._observer.notify("save_failed", grant, {"token_version": claim.version})
-            return self._new_sighting(seen, claim, tokens)
-        self.rotation_times.record(grant.provider, self._clock.monotonic() - posted_at)
-        result = self._saved(seen, unsaved, outcome, verdict.complaints)
-        if self._unsaved.pop(claim.id, None) is not None:
-            self.rescuer.forget(unsaved)
-        return result
-
-    def _save(self, unsaved: Unsaved) -> SaveOutcome:
-        """Save; what the database does not take is put aside before it is tried again.
-
-        Trying may take longer than the claim stands. Without the copy another worker would then find
-        the claim in doubt, and replay it or sign the user out; and a web server that kills the worker
-        for being slow would kill the only copy.
-        """
-        try:
-            return self._store.save(
-                unsaved.grant, unsaved.claim, unsaved.tokens, http_status=unsaved.http_status
-            )
-        except StoreUnavailable:
-            if unsaved.claim.id not in self._unsaved:
-                self._remember(unsaved)
-                self.rescuer.put_aside(unsaved)
-            raise
-
-    def _remember(self, unsaved: Unsaved) -> None:
-        # By the claim: two redemptions of one grant may both wait here, and each brought tokens that
-        # have to be saved or revoked.
-        self._unsaved[unsaved.claim.id] = unsaved
+            redemption.flight.note("save_failed", grant, {"token_version": claim.version})
+            return self._rotated(redemption, tokens)
+        self._times.record(grant.provider, self._clock.monotonic() - redemption.posted_at)
+        self._unsaved.forget(unsaved)
+        return self._saved(redemption, unsaved, outcome, verdict.complaints)
 
     def _saved(
-        self, seen: Sighting, unsaved: Unsaved, outcome: SaveOutcome, complaints: tuple[str, ...]
+        self, redemption: _Redemption, unsaved: Unsaved, outcome: SaveOutcome, complaints: tuple[str, ...]
     ) -> Sighting | None:
-        grant, claim, tokens = unsaved.grant, unsaved.claim, unsaved.tokens
-        if outcome is SaveOutcome.SUPERSEDED:
-            return None
-        if outcome is SaveOutcome.ENDED:
-            with self._kept_if_interrupted(unsaved):
-                self._revoke_if_signed_out(grant.id, tokens)
-            return None
+        grant, tokens = unsaved.grant, unsaved.tokens
+        match outcome:
+            case SaveOutcome.SUPERSEDED:
+                return None
+            case SaveOutcome.ENDED:
+                with self._unsaved.kept_if_interrupted(unsaved):
+                    self._revocation.revoke_if_signed_out(grant.id, tokens)
+                return None
+            case SaveOutcome.SAVED:
+                pass
+            case _:
+                assert_never(outcome)
         for complaint in complaints:
             logger.warning("token response of %s for grant %s: %s", grant.provider, grant.id, complaint)
-        self._observer.notify("token_rotated", grant, {"token_version": claim.version})
+        redemption.flight.note("token_rotated", grant, {"token_version": unsaved.claim.version})
         if grant.tokens.scopes is not None and tokens.scopes != grant.tokens.scopes:
             facts = {"before": sorted(grant.tokens.scopes), "now": sorted(tokens.scopes or ())}
-            self._observer.notify("scopes_changed", grant, facts)
-        return self._new_sighting(seen, claim, tokens)
+            redemption.flight.note("scopes_changed", grant, facts)
+        return self._rotated(redemption, tokens)
 
-    def _revoke_if_signed_out(self, grant_id: str, tokens: TokenSet) -> None:
-        """Revoke tokens that found their grant ended, if its user ended it.
-
-        After a refusal or a replacement they are left alone: at many providers revoking one token
-        kills the whole family, the successor included.
-        """
-        try:
-            row = self._write_down(lambda: self._store.load(grant_id))
-        except GrantUnreadable:
-            logger.exception("new tokens of grant %s, which has ended, are not revoked", grant_id)
-            return
-        if row is not None and row.end_reason == "signed_out":
-            self.revoke(row, tokens)
-
-    def revoke(self, grant: Grant, tokens: TokenSet) -> None:
-        """Revoke tokens of a grant that its user has signed out of; what stays alive is in the log."""
-        try:
-            confirmed = self._endpoint.revoke(grant.provider, tokens)
-        except ConfigurationError:
-            # The provider is no longer registered: that must not keep anybody signed in.
-            logger.exception("grant %s is signed out, but its tokens cannot be revoked", grant.id)
-            return
-        if not confirmed:
-            logger.warning("grant %s is signed out; %s did not revoke its tokens", grant.id, grant.provider)
-
-    def _new_sighting(self, seen: Sighting, claim: Claim, tokens: TokenSet) -> Sighting:
+    def _rotated(self, redemption: _Redemption, tokens: TokenSet) -> Sighting:
         monotonic = self._clock.monotonic()
+        claim = redemption.claim
         grant = replace(
-            seen.grant,
+            redemption.grant,
             tokens=tokens,
-            seen_at=seen.now(monotonic),
-            version=claim.version + 1,
+            seen_at=redemption.seen.now(monotonic),
+            version=claim.version + redemption.holding.renewals + 1,
             token_version=claim.version,
             standing=None,
             doubts=0,
             retry_at=None,
             failure=None,
+            failure_code=None,
             failures=0,
         )
         return Sighting(grant, monotonic)
 
-    def save_what_is_unsaved(self) -> bool:
-        """Try once more to save the token sets that could not be saved when they came; return if any was.
 
-        Called before each read of a row: the sooner the database has them, the less likely another
-        worker takes the claim for in doubt. They are kept until the database is back.
-        """
-        any_saved = False
-        for unsaved in list(self._unsaved.values()):
-            try:
-                self.rescuer.save(unsaved)
-            except StoreUnavailable:
-                continue  # one row that another transaction has locked must not cost the others
-            self._unsaved.pop(unsaved.claim.id, None)
-            any_saved = True
-        return any_saved
+class _Redemption:
+    """What one redemption knows after its post."""
 
-    def has_unsaved(self, grant_id: str) -> bool:
-        """Return whether a token set of the grant waits in memory to be saved."""
-        return any(unsaved.grant.id == grant_id for unsaved in list(self._unsaved.values()))
+    __slots__ = ("claim", "flight", "grant", "holding", "is_replay", "policy", "posted_at", "seen")
 
-    @contextmanager
-    def _kept_if_interrupted(self, unsaved: Unsaved) -> Iterator[None]:
-        """Keep the token set in memory when anything stops the block, a `gevent.Timeout` as well."""
-        try:
-            yield
-        except BaseException:
-            self._remember(unsaved)
-            raise
-
-    def _write_down(self, write: Callable[[], T]) -> T:
-        """Call ``write`` until the database takes it, within ``Timing.save_pauses`` and ``Timing.save``.
-
-        A database that is away says so at once; one whose row or file is locked says so after seconds, and
-        five times that would be longer than anybody waits for the response.
-        """
-        last_try_by = self._clock.monotonic() + self._timing.save
-        for pause in self._timing.save_pauses:
-            try:
-                return write()
-            except StoreUnavailable:
-                if self._clock.monotonic() >= last_try_by:
-                    raise
-                self._clock.sleep(pause)
-        return write()
+    def __init__(
+        self,
+        seen: Sighting,
+        claim: Claim,
+        holding: Holding,
+        posted_at: float,
+        policy: Policy,
+        flight: Flight,
+        *,
+        is_replay: bool,
+    ) -> None:
+        self.seen = seen
+        self.grant = seen.grant
+        self.claim = claim
+        self.holding = holding
+        self.posted_at = posted_at
+        self.policy = policy
+        self.flight = flight
+        self.is_replay = is_replay

@@ -30,10 +30,10 @@ class Sighting:
 class Fresh:
     """A token set that may be used now.
 
-    ``origin`` tells how this caller came by it: from the process cache, from the row, by redeeming
-    it itself (``"rotated"``), or from another worker it waited for. ``until`` is the moment on this process's
-    monotonic clock up to which it is fresh for a caller who asked for ``min_ttl``. ``rotate_ahead`` asks the
-    caller to call `Rotator.rotate_ahead`, with that ``min_ttl``, once its work is done.
+    ``origin``: where this caller got it from: the process cache, the row, a redemption of this process
+    (``"rotated"``), or another worker that it waited for. ``until`` is the moment on this process's
+    monotonic clock up to which a caller who asked for ``min_ttl`` may use it. ``rotate_ahead`` asks the
+    caller to call `FreshTokens.rotate_ahead` once its response was sent; only where no thread can do it.
     """
 
     seen: Sighting

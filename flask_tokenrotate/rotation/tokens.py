@@ -137,8 +137,9 @@ class TokenSet:
 class Claim:
     """A holder's right to redeem: won when its COMMIT returned, and only with this id.
 
-    ``version`` is the row version that the claim produced (before its renewals) and the token version of the
-    token set that its redemption will produce; ``redeems`` is the token version whose refresh token it spends.
+    ``version`` is the row version that the claim produced (before its renewals) and the token version of
+    the token set that its redemption will produce; ``redeems`` is the token version whose refresh token it
+    spends.
     ``awaited``: requests may be waiting for its outcome, known to its holder only.
     """
 

@@ -1,8 +1,8 @@
 """What the token endpoint meant: status first, then the body. Pure; never raises for any bytes.
 
-What follows from a verdict is stated in its class (`Consequences`) and nowhere else: a new verdict is a
-class here, its member in `Verdict`, and its line in this table. The first matching line is the verdict. *Code* is the error code in the body, *rules* are the
-provider's `ResponseRules`.
+What follows from a verdict is stated in its class (`Consequences`) and nowhere else: a new verdict is a class
+here, a member of `Verdict`, and a line in this table. The first matching line is the verdict. *Code* is the
+error code in the body, *rules* are the provider's `ResponseRules`.
 
 ====  ========================================================  =================================
 Line  Outcome                                                   Verdict
@@ -44,7 +44,7 @@ NOT_PROCESSED = frozenset({408, 409, 425, 429, 503})
 """Statuses that say that the request was not carried out (409: too many at once, at Supabase)."""
 
 MISCONFIGURED_PAUSE = 30.0
-"""Seconds for which a grant is not redeemed after the provider refused this client: an operator has to act."""
+"""Seconds for which a grant is not redeemed after the provider refused this client."""
 
 
 class Effect(Enum):
@@ -56,13 +56,6 @@ class Effect(Enum):
     DOUBT = "the claim is released in doubt"
 
 
-class Refusal(Enum):
-    """What a request without a valid token gets during the pause that a verdict set."""
-
-    UNAVAILABLE = "503, `ProviderUnavailable`"
-    MISCONFIGURED = "502, `ProviderMisconfigured`: an operator has to act"
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Consequences:
     """What follows from a verdict. Everything that depends on a verdict reads it here.
@@ -70,7 +63,8 @@ class Consequences:
     ``ledger_name`` is the verdict's name in the ledger and in the row's ``failure``; ``meaning`` explains it
     to people. ``spent``: whether the refresh token was spent; None when nobody can know. ``effect`` is what
     happens to the row after a first post, ``effect_of_replay`` after a replay. ``is_outage``: whether it
-    counts as a failure of the provider for the breaker. ``refusal`` is what requests get meanwhile.
+    counts as a failure of the provider for the breaker. ``asks_operator``: only a change of the configuration
+    helps; requests get `ProviderMisconfigured` (502) meanwhile, else `ProviderUnavailable` (503).
     """
 
     ledger_name: str
@@ -79,7 +73,7 @@ class Consequences:
     effect: Effect
     effect_of_replay: Effect | None = None
     is_outage: bool = False
-    refusal: Refusal = Refusal.UNAVAILABLE
+    asks_operator: bool = False
 
     def on(self, *, is_replay: bool) -> Effect:
         """Return what happens to the row."""
@@ -239,7 +233,7 @@ class Misconfigured(_Verdict):
         meaning="the provider refused this client",
         spent=False,
         effect=Effect.PAUSE,
-        refusal=Refusal.MISCONFIGURED,
+        asks_operator=True,
     )
     error: str
     cure: str
@@ -255,10 +249,10 @@ class Misconfigured(_Verdict):
         return max(backoff, MISCONFIGURED_PAUSE)
 
 
-Answered = Rotated | Refused | Busy | Unknown | Misconfigured
+OnResponse = Rotated | Refused | Busy | Unknown | Misconfigured
 """The verdicts on a response."""
 
-Verdict = Answered | NotSent | NotPosted
+Verdict = OnResponse | NotSent | NotPosted
 
 CONSEQUENCES = {kind.consequences.ledger_name: kind.consequences for kind in get_args(Verdict)}
 """What follows from each verdict, by its name in the ledger."""
@@ -269,7 +263,7 @@ _CURES = {
     "unsupported_grant_type": "Check token_endpoint, and that the provider issues refresh tokens.",
     "invalid_scope": "Check scopes: the provider does not give one of them to this client.",
     "invalid_request": (
-        "Check client_auth and token_params. If the provider answers so to a dead refresh token, "
+        "Check client_auth and token_params. If this is the provider's response to a dead refresh token, "
         "add the code to refused_errors; if it means that it is busy, to busy_errors."
     ),
 }
@@ -288,7 +282,7 @@ def verdict(outcome: HttpResponse | NoResponse, rules: ResponseRules) -> Verdict
     return replace(_judged(outcome, rules), http_status=outcome.status)
 
 
-def _judged(outcome: HttpResponse, rules: ResponseRules) -> Answered:
+def _judged(outcome: HttpResponse, rules: ResponseRules) -> OnResponse:
     headers = {name.lower(): value for name, value in outcome.headers.items()}
     failed = _server_failure(outcome.status, headers, rules)
     if failed is not None:
@@ -318,7 +312,7 @@ def _about_the_rest(outcome: HttpResponse, error: str | None) -> list[str]:
     return complaints
 
 
-def _by_code(error: str, headers: Mapping[str, str], rules: ResponseRules) -> Answered:
+def _by_code(error: str, headers: Mapping[str, str], rules: ResponseRules) -> OnResponse:
     if error in rules.busy_errors:
         return Busy(cause=error, retry_after=retry_after(headers))
     if error in rules.refused_errors:
@@ -326,10 +320,10 @@ def _by_code(error: str, headers: Mapping[str, str], rules: ResponseRules) -> An
     return Misconfigured(error=error, cure=_CURES.get(error, _OTHER_CODE))
 
 
-def _without_code(outcome: HttpResponse, content_type: str, rules: ResponseRules) -> Answered:
+def _without_code(outcome: HttpResponse, content_type: str, rules: ResponseRules) -> OnResponse:
     status, is_html = outcome.status, looks_like_html(content_type, outcome.body)
     if 200 <= status < 300 or not 300 <= status < 500:
-        return Unknown(cause="unreadable_answer", timed_out=outcome.timed_out)
+        return Unknown(cause="unreadable_response", timed_out=outcome.timed_out)
     if status == 400 and not is_html:
         return _empty_refusal(outcome, rules)
     if status == 401 and not is_html:
@@ -345,7 +339,7 @@ def _empty_refusal(outcome: HttpResponse, rules: ResponseRules) -> Refused | Unk
 
 def _cure_by_status(status: int, is_html: bool) -> str:
     if 300 <= status < 400:
-        return "Check token_endpoint: it answers with a redirect, and a token request never follows one."
+        return "Check token_endpoint: it responds with a redirect, and a token request never follows one."
     if is_html:
-        return "Check token_endpoint, and whether a firewall or proxy answers in the provider's place."
-    return "Check token_endpoint: it does not answer as a token endpoint does."
+        return "Check token_endpoint, and whether a firewall or proxy responds in the provider's place."
+    return "Check token_endpoint: it does not respond as a token endpoint does."

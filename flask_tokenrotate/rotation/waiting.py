@@ -1,65 +1,35 @@
-"""How long to wait between two looks at a row that another worker is rotating."""
+"""How long a request waits for a redemption, and when it reads the row of another process's again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .flights import Flight
 from .ports import Clock, Watch
 from .protocol import Freshness, InDoubt, Policy, Wait, freshness
-from .sighting import Origin
+from .rotation_times import RotationTimes
+from .sighting import Origin, Sighting
 from .tokens import Grant, StandingClaim
-
-FIRST_GUESS = 0.1
-"""Seconds that a rotation is taken to need before this process has seen one."""
 
 SHORTEST = 0.02
 LONGEST = 1.0
 GROWTH = 1.6
 
-UNTOLD = 0.25
-"""Seconds beyond twice the usual time, after which a worker that would have been told looks all the same."""
+NOT_NOTIFIED = 0.25
+"""Seconds beyond twice the usual time, after which a worker reads the row though no notification came."""
+
+PROBE_SECONDS = 1.0
+"""How long a request waits for the probe of a provider that counts as away: it may well hang as before."""
 
 
-class RotationTimes:
-    """How long a rotation at each provider took lately, from the claim to the save, in seconds.
-
-    Average and deviation, as TCP estimates when an response is overdue (RFC 6298).
-    """
-
-    def __init__(self) -> None:
-        self._seen: dict[str, tuple[float, float]] = {}
-
-    def record(self, provider: str, seconds: float) -> None:
-        """Take one more rotation into account; the newest weighs a third."""
-        if provider not in self._seen:
-            self._seen[provider] = (seconds, seconds / 8)
-            return
-        average, deviation = self._seen[provider]
-        difference = seconds - average
-        self._seen[provider] = (average + difference / 3, deviation + (abs(difference) - deviation) / 4)
-
-    def found_done(self, provider: str, seconds: float, *, exact: bool) -> None:
-        """Take into account that a rotation was done after ``seconds``; not ``exact``: or earlier.
-
-        What only says "or earlier" must not push the average up, or each look would come later than the last.
-        """
-        if exact or seconds < self.expected(provider) or provider not in self._seen:
-            self.record(provider, seconds)
-
-    def expected(self, provider: str) -> float:
-        """Return after how many seconds the next rotation at ``provider`` will most probably be done."""
-        average, deviation = self._seen.get(provider, (FIRST_GUESS, 0.0))
-        return average + 2 * deviation
-
-
-def pauses(expected: float, elapsed: float, *, told: bool) -> Iterator[float]:
+def pauses(expected: float, elapsed: float, *, notified: bool) -> Iterator[float]:
     """Yield the seconds to wait before each look at the row, without end.
 
     The first look comes when the holder, who claimed ``elapsed`` seconds ago, will probably have
-    saved: a look before that is a statement for nothing. Later ones come ever more rarely. ``told``: the
-    worker will be told of the save, and looks by itself only for the case that it was not.
+    saved: a look before that is a statement for nothing. Later ones come ever more rarely. ``notified``: the
+    worker expects a notification of the save, and looks by itself only in case none comes.
     """
-    due = 2 * expected + UNTOLD if told else expected
+    due = 2 * expected + NOT_NOTIFIED if notified else expected
     yield max(SHORTEST, due - elapsed)
     pause = max(SHORTEST, due / 4)
     while True:
@@ -68,19 +38,25 @@ def pauses(expected: float, elapsed: float, *, told: bool) -> Iterator[float]:
 
 
 class Waiting:
-    """The waiting of one worker for one grant: what is left of it, and when to look next.
+    """The waiting of one request for one grant: what is left of it, and when to look next.
 
-    Ends at ``until`` on the monotonic clock, before the web server loses its own patience.
+    It ends ``wait`` seconds after the request began to wait, and ``wait`` seconds after the claim was taken
+    that it waits for: who comes late to a slow provider does not wait. ``without_end``: a caller that has
+    nobody to leave the work to waits for the end of the call.
     """
 
-    def __init__(self, clock: Clock, until: float, times: RotationTimes, watch: Watch) -> None:
+    def __init__(
+        self, clock: Clock, wait: float, times: RotationTimes, watch: Watch, *, without_end: bool = False
+    ) -> None:
         self._clock = clock
-        self._until = until
+        self._wait = wait
+        self._until = clock.monotonic() + wait
+        self._without_end = without_end
         self._times = times
         self._watch = watch
         self._looks: Iterator[float] | None = None
         self._waited_for: StandingClaim | None = None
-        self._was_told = False
+        self._was_notified = False
         self._has_waited = False
 
     @property
@@ -88,12 +64,12 @@ class Waiting:
         """Where a token set comes from that is found now: ``"waited"`` after the first wait."""
         return "waited" if self._has_waited else "row"
 
-    def is_over(self) -> bool:
+    def is_over(self, seen: Sighting) -> bool:
         """Return whether nothing of it is left."""
-        return self._clock.monotonic() >= self._until
+        return self._left(seen) <= 0
 
     def look(self) -> None:
-        """Prepare for a look at the row: what is told from now on is news."""
+        """Prepare for a look at the row: a notification from now on is news."""
         self._watch.clear()
 
     def found(self, grant: Grant) -> None:
@@ -101,11 +77,23 @@ class Waiting:
         standing = self._waited_for
         if standing is not None and grant.token_version == standing.claim.version:
             seconds = grant.seen_at - standing.taken_at
-            self._times.found_done(grant.provider, seconds, exact=self._was_told)
+            self._times.found_done(grant.provider, seconds, exact=self._was_notified)
 
-    def sleep(self, grant: Grant, decision: Wait | InDoubt, policy: Policy) -> None:
+    def until_landed(self, flight: Flight) -> bool:
+        """Wait for a redemption of this process; return whether it has landed in time."""
+        self._has_waited = True
+        if self._without_end:
+            while not flight.landed.wait(self._wait):
+                pass
+            return True
+        if flight.landed.wait(min(PROBE_SECONDS, self._left_for(flight))):
+            return True
+        return not flight.is_probe and flight.landed.wait(self._left_for(flight))
+
+    def sleep(self, seen: Sighting, decision: Wait | InDoubt, policy: Policy) -> None:
         """Sleep until the next look at the row is worth its statement."""
         self._has_waited = True
+        grant = seen.grant
         if isinstance(decision, InDoubt):
             due = decision.settled_at - grant.seen_at
             # Who replays then is a new holder: its response is due as long after as any other.
@@ -114,13 +102,26 @@ class Waiting:
             self._waited_for = decision.standing
             due = decision.standing.deadline - grant.seen_at
             due = min(due, self._next_look(grant, decision.standing, policy))
-        self._was_told = self._watch.wait(max(0.0, min(due, self._until - self._clock.monotonic())))
+        self._was_notified = self._watch.wait(max(0.0, min(due, self._left(seen))))
+
+    def _left(self, seen: Sighting) -> float:
+        """Return the seconds that are left, counted from the claim that stands on the row if one does."""
+        now = self._clock.monotonic()
+        left = self._until - now
+        standing = seen.grant.standing
+        return left if standing is None else min(left, standing.taken_at + self._wait - seen.now(now))
+
+    def _left_for(self, flight: Flight) -> float:
+        until = self._until
+        if flight.claimed_at is not None:
+            until = min(until, flight.claimed_at + self._wait)
+        return max(0.0, until - self._clock.monotonic())
 
     def _next_look(self, grant: Grant, standing: StandingClaim, policy: Policy) -> float:
         if self._looks is None:
             expected = self._times.expected(grant.provider)
-            # A claim that was taken while the token was fresh is a rotation ahead, which tells nobody.
+            # A claim that was taken while the token was fresh is a rotation ahead, which notifies nobody.
             was = freshness(grant.tokens, standing.taken_at, policy)
-            told = self._watch.is_told and was in (Freshness.STALE, Freshness.DEAD)
-            self._looks = pauses(expected, grant.seen_at - standing.taken_at, told=told)
+            notified = self._watch.is_notified and was in (Freshness.STALE, Freshness.DEAD)
+            self._looks = pauses(expected, grant.seen_at - standing.taken_at, notified=notified)
         return next(self._looks)

@@ -16,12 +16,16 @@ from typing import Any, Protocol
 
 from ..attempts import Attempt, AttemptMiss
 from ..errors import LedgerConflict, RescueFailed
-from ..rotation.ports import Clock, Event, Overtaken, Release, SaveOutcome
+from ..rotation.outcomes import Overtaken, SaveOutcome
+from ..rotation.ports import Clock, Event
 from ..rotation.protocol import MAX_POSTS
 from ..rotation.tokens import Claim, EndReason, Grant, NewGrant, Secret, StandingClaim, TokenSet, Unsaved
 
 KEEP_EXPIRED_SECONDS = 3600.0
 """How long an expired attempt is kept, as in the real store."""
+
+
+from ..rotation.verdict import Verdict
 
 
 class DatabaseClock(Protocol):
@@ -95,12 +99,9 @@ class MemoryGrantStore:
         holder: str,
         seconds: float,
         awaited: bool = False,
-        unanswered: tuple[Claim, int | None] | None = None,
     ) -> Claim | Overtaken:
         """Take the claim by compare-and-set on the version, and its slot in the ledger."""
         with self._lock:
-            if unanswered is not None:
-                self._tell_ledger(unanswered[0], verdict="unknown", http_status=unanswered[1])
             row = self.rows.get(seen.id)
             if row is None or row.version != seen.version or row.ended_at is not None:
                 return Overtaken(None if row is None else replace(row, seen_at=self._clock.time()))
@@ -139,27 +140,45 @@ class MemoryGrantStore:
                     doubts=0,
                     retry_at=None,
                     failure=None,
+                    failure_code=None,
                     failures=0,
                 )
             return SaveOutcome.SAVED
 
-    def release(self, claim: Claim, how: Release) -> bool:
-        """Clear the claim by its id."""
+    def renew(self, claim: Claim, *, seconds: float) -> bool:
+        """Extend the deadline of the claim if it still stands."""
         with self._lock:
-            told = self.ledger.get(claim.id)
-            if told is not None and told.verdict is None:
-                slot = None if how.is_unspent else told.slot
-                self._tell_ledger(claim, verdict=how.verdict, http_status=how.http_status, slot=slot)
+            row = self.rows.get(claim.grant_id)
+            if row is None or not _stands(row, claim) or row.token_version != claim.redeems:
+                return False
+            assert row.standing is not None
+            deadline = self._clock.time() + seconds
+            self._write(row, standing=replace(row.standing, deadline=deadline))
+            return True
+
+    def release(
+        self, claim: Claim, verdict: Verdict, *, in_doubt: bool = False, retry_after: float | None = None
+    ) -> bool:
+        """Clear the claim by its id."""
+        follows = verdict.consequences
+        with self._lock:
+            entry = self.ledger.get(claim.id)
+            if entry is not None and entry.verdict is None:
+                slot = None if follows.spent is False else entry.slot
+                self._tell_ledger(
+                    claim, verdict=follows.ledger_name, http_status=verdict.http_status, slot=slot
+                )
             row = self.rows.get(claim.grant_id)
             if row is None or not _stands(row, claim):
                 return False
-            failed = how.retry_after is not None
+            failed = retry_after is not None
             self._write(
                 row,
                 standing=None,
-                doubts=row.doubts + how.in_doubt,
-                retry_at=None if how.retry_after is None else self._clock.time() + how.retry_after,
-                failure=how.failure if failed else None,
+                doubts=row.doubts + in_doubt,
+                retry_at=None if retry_after is None else self._clock.time() + retry_after,
+                failure=follows.ledger_name if failed else None,
+                failure_code=verdict.code if failed else None,
                 failures=row.failures + 1 if failed else 0,
             )
             return True
@@ -170,13 +189,14 @@ class MemoryGrantStore:
         reason: EndReason,
         *,
         claim: Claim | None = None,
-        http_status: int | None = None,
+        verdict: Verdict | None = None,
     ) -> bool:
         """End the row, or end it as far as the claim may."""
         with self._lock:
             ended = self._end(grant_id, reason, claim)
-            if ended and claim is not None:
-                self._tell_ledger(claim, verdict="refused", http_status=http_status)
+            if ended and claim is not None and verdict is not None:
+                name = verdict.consequences.ledger_name
+                self._tell_ledger(claim, verdict=name, http_status=verdict.http_status)
             return ended
 
     def expire(self, grant_id: str, token_version: int) -> bool:
@@ -217,10 +237,10 @@ def _stands(row: Grant, claim: Claim) -> bool:
 
 
 class MemoryWakeups:
-    """Wakes those who watch a grant when `wake` is called. ``is_told``: what they take for granted."""
+    """Wakes those who watch a grant when `wake` is called. ``is_notified``: what they take for granted."""
 
-    def __init__(self, clock: Clock, *, is_told: bool = False) -> None:
-        self.is_told = is_told
+    def __init__(self, clock: Clock, *, is_notified: bool = False) -> None:
+        self.is_notified = is_notified
         self._clock = clock
         self._watches: dict[str, list[MemoryWatch]] = {}
 
@@ -251,9 +271,9 @@ class MemoryWatch:
         self._wakeups = wakeups
 
     @property
-    def is_told(self) -> bool:
+    def is_notified(self) -> bool:
         """What `MemoryWakeups` says."""
-        return self._wakeups.is_told
+        return self._wakeups.is_notified
 
     def clear(self) -> None:
         """Forget what was heard so far."""

@@ -68,9 +68,9 @@ def callback_url(state: State, provider: str) -> str:
 def _warn_of_missing_proxy_fix(state: State) -> None:
     """Say once how to fix a redirect_uri that a proxy in front of the application makes wrong."""
     forwarded = request.headers.get("X-Forwarded-Proto")
-    if forwarded is None or "werkzeug.proxy_fix.orig" in request.environ or "proxy" in state.warned:
+    if forwarded is None or "werkzeug.proxy_fix.orig" in request.environ or state.warned.of_proxy:
         return
-    state.warned.add("proxy")
+    state.warned.of_proxy = True
     logger.warning(
         "X-Forwarded-Proto arrives but nothing reads it, so the redirect_uri is built as %s://. "
         "If a proxy that you run sets it, add: "
@@ -83,9 +83,9 @@ def _warn_of_missing_proxy_fix(state: State) -> None:
 def _warn_of_untrusted_hosts(state: State) -> None:
     """Say once that a visitor's Host header decides the redirect_uri, as long as nothing limits it."""
     trusted = current_app.config["TRUSTED_HOSTS"] is not None
-    if trusted or current_app.debug or is_on_loopback(request) or "hosts" in state.warned:
+    if trusted or current_app.debug or is_on_loopback(request) or state.warned.of_hosts:
         return
-    state.warned.add("hosts")
+    state.warned.of_hosts = True
     logger.warning(
         "The redirect_uri is built from the Host header, which any client can choose. Set "
         "TOKENROTATE_BASE_URL to the public origin, or list the application's hosts in TRUSTED_HOSTS."

@@ -184,14 +184,14 @@ def verify() -> None:
 def rescue() -> None:
     """Save the token sets that wait in rescue files; exit with 1 if one could not be."""
     try:
-        saved, errors = current_state().rotator.rescue()
+        saved, errors = current_state().rotation.unsaved.save_rescued()
     except TokenRotateError as error:
         raise _Failure(error) from error
-    click.echo(f"{saved} rescued token sets were taken up.")
+    click.echo(f"{saved} rescued token sets were saved.")
     for failed in errors:
         click.echo(str(failed), err=True)
     if errors:
-        raise click.ClickException(f"{len(errors)} rescued token sets could not be taken up.")
+        raise click.ClickException(f"{len(errors)} rescued token sets could not be saved.")
 
 
 @tokenrotate.command("prune-ledger")

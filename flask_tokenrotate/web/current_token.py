@@ -157,7 +157,7 @@ def token_of_grant(state: State, memo: RequestMemo, read: Callable[[], Fresh]) -
     """Return the token of a grant that ``read`` looks up in ``memo``."""
     return CurrentToken(
         read=read,
-        refused=lambda fresh: memo.refused(state.rotator, fresh),
+        refused=lambda fresh: memo.refused(state.rotation.refused, fresh),
         api=state.api,
     )
 

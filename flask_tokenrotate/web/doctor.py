@@ -69,9 +69,9 @@ def warn_once(app: Flask, state: State) -> None:
 
     Not in `init_app`, which needs no database; and after that token's response, which need not wait for it.
     """
-    if "keys" in state.warned:
+    if state.warned.of_keys:
         return
-    state.warned.add("keys")
+    state.warned.of_keys = True
     findings = [] if app.debug or app.testing else list(_keys(app, state))
     try:
         findings.append(_opened(state, SAMPLE_AT_START))

@@ -67,7 +67,7 @@ class RequestGrants:
         """Return the session's token set at ``provider``.
 
         Without a name: the provider of the innermost `require_fresh_token`, else the only one registered.
-        Raises `SignInRequired` when the session has no grant there, and whatever `Rotator.fresh` raises.
+        Raises `SignInRequired` when the session has no grant there, and whatever `FreshTokens.get` raises.
         """
         if provider is None and (demand := _demand.get() or self.demand) is not None:
             provider, min_ttl = demand
@@ -82,7 +82,7 @@ class RequestGrants:
                 raise _sign_in_required(provider, "no_grant")
             self._ids[provider] = grant_id
         try:
-            fresh = self.memo.fresh(self.state.rotator, grant_id, min_ttl=min_ttl)
+            fresh = self.memo.fresh(self.state.rotation.tokens, grant_id, min_ttl=min_ttl)
         except SignInRequired as error:
             raise _sign_in_required(provider, error.reason) from error
         if fresh.rotate_ahead or fresh.origin != "cache":
@@ -90,27 +90,27 @@ class RequestGrants:
         return fresh
 
     def of_grant(self, grant_id: str) -> Fresh:
-        """Return the token set of a grant by its id. Raises whatever `Rotator.fresh` raises."""
-        fresh = self.memo.fresh(self.state.rotator, grant_id)
+        """Return the token set of a grant by its id. Raises whatever `FreshTokens.get` raises."""
+        fresh = self.memo.fresh(self.state.rotation.tokens, grant_id)
         self._note(fresh)
         return fresh
 
     def refused(self, fresh: Fresh) -> Fresh:
-        """Return what to use after a resource server refused ``fresh``; see `Rotator.refused`."""
-        found = self.memo.refused(self.state.rotator, fresh, min_ttl=fresh.min_ttl)
+        """Return what to use after a resource server refused ``fresh``; see `RefusedTokens.replace`."""
+        found = self.memo.refused(self.state.rotation.refused, fresh, min_ttl=fresh.min_ttl)
         self._note(found)
         return found
 
     def _note(self, fresh: Fresh) -> None:
-        if fresh.rotate_ahead or "keys" not in self.state.warned:
+        if fresh.rotate_ahead or not self.state.warned.of_keys:
             # By the signal, which brings the response that is sent, whatever other hooks made of it; and only
             # now: a hook of our own would cost all those requests something that have nothing to do.
             request_finished.connect(self.work_after_response, self.app)
 
     def work_after_response(self, app: Flask, response: Response) -> None:
-        """Rotate ahead once the response was sent (request_finished): nobody waits for it.
+        """Rotate ahead once the response was sent (request_finished), where no thread can do it.
 
-        In each process the first token is also when its keys are tried on what other workers sealed.
+        In each process the first token is also when its keys are tried on what other workers encrypted.
         """
         if request_grants() is not self:
             return  # another request of this application, which has just finished
@@ -120,8 +120,8 @@ class RequestGrants:
         def work() -> None:
             with app.app_context():
                 for fresh in ahead:
-                    state.rotator.rotate_ahead(fresh.grant.id, min_ttl=fresh.min_ttl)
-                if "keys" not in state.warned:
+                    state.rotation.ahead.rotate(fresh.grant.id, min_ttl=fresh.min_ttl)
+                if not state.warned.of_keys:
                     from .doctor import warn_once
 
                     warn_once(app, state)

@@ -72,7 +72,7 @@ def add_grant(
     new = NewGrant(provider=provider, response=response, subject=subject, user_id=user_id)
     grant = state.grants.add(new, replaces=replaces)
     if replaces is not None:
-        state.rotator.forget(replaces)
+        state.rotation.tokens.forget(replaces)
     return grant
 
 
@@ -105,10 +105,10 @@ def sign_out_everywhere(state: State, user_id: str) -> int:
     check_user_id(user_id)
     ended = state.sessions.end_everywhere(user_id)
     for grant_id in ended:
-        state.rotator.forget(grant_id)
+        state.rotation.tokens.forget(grant_id)
     forget_request()
     for grant_id in ended:
-        state.rotator.revoke_signed_out(grant_id, ended=True)
+        state.rotation.ending.revoke_signed_out(grant_id, notify=True)
     return len(ended)
 
 
@@ -118,7 +118,7 @@ def sign_out(state: State, provider: str) -> bool:
     if grant_id is None:
         return False
     # The row first: if the database is away the user learns that nothing was signed out.
-    state.rotator.sign_out(grant_id)
+    state.rotation.ending.sign_out(grant_id)
     sessions.detach(session, provider)
     sessions.regenerate(session)
     forget_request()

@@ -1,6 +1,8 @@
 """Signals (blinker), sent with the application as sender, and the observer that sends them.
 
-No payload carries a token, code, state or secret.
+No payload carries a token, code, state or secret. `signed_in` is sent during the sign-in; the others once a
+redemption is over and its waiting requests go on, perhaps on another thread and without a request. A
+receiver may ask for the token, call an API or take its time: nobody waits for it.
 
 ==================  ============================================================================
 Signal              Keywords
@@ -8,7 +10,7 @@ Signal              Keywords
 `signed_in`         grant_id, provider, user_id, subject, claims (what the provider says of the user)
 `token_rotated`     grant_id, provider, user_id, token_version
 `grant_ended`       grant_id, provider, user_id, reason ("signed_out", "refused", …), error
-`rotation_failed`   grant_id, provider, user_id, failure, retry_after (seconds or None)
+`rotation_failed`   grant_id, provider, user_id, failure, code, retry_after (seconds or None)
 `scopes_changed`    grant_id, provider, user_id, before, now (sorted lists)
 ==================  ============================================================================
 """
@@ -17,11 +19,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from blinker import Namespace
-from flask import current_app, has_app_context
+from flask import Flask, current_app
 
+from ..rotation.ports import EventName
 from ..rotation.tokens import Grant
 
 logger = logging.getLogger("flask_tokenrotate")
@@ -37,22 +41,30 @@ _SIGNALS = {signal.name: signal for signal in (token_rotated, grant_ended, rotat
 
 
 class SignalObserver:
-    """Tells receivers and the log what the protocol does; implements `rotation.ports.Observer`."""
+    """Sends signals and logs what the protocol did; implements `rotation.ports.Observer`."""
 
-    def notify(self, name: str, grant: Grant, facts: Mapping[str, Any]) -> None:
-        """Log the event and send its signal; a receiver that raises is logged and harms nothing."""
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+
+    def notify(self, name: EventName, grant: Grant, facts: Mapping[str, Any]) -> None:
+        """Log the event and send its signal, in a context of the application.
+
+        A receiver that raises is logged and harms nothing.
+        """
         logger.debug("grant %s at %s: %s %s", grant.id, grant.provider, name, dict(facts))
         signal = _SIGNALS.get(name)
-        if signal is None or not has_app_context():
+        if signal is None or not signal.receivers:
             return
         try:
-            signal.send(
-                current_app._get_current_object(),  # type: ignore[attr-defined]
-                grant_id=grant.id,
-                provider=grant.provider,
-                user_id=grant.user_id,
-                **facts,
-            )
+            # A rotation thread has no context; a job or a request has its own, which goes on.
+            with nullcontext() if current_app == self._app else self._app.app_context():
+                signal.send(
+                    self._app,
+                    grant_id=grant.id,
+                    provider=grant.provider,
+                    user_id=grant.user_id,
+                    **facts,
+                )
         except Exception:
-            # The token set is saved by now; a receiver's defect must not lose it for the request.
+            # A receiver's defect must not reach the request or the thread that it was sent from.
             logger.exception("a receiver of the signal %s failed", name)

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from ..providers.endpoint import OAuthEndpoint
     from ..providers.profile import Provider
     from ..providers.resource import ProtectedSession
+    from ..rotation.assembly import Rotation
     from ..rotation.ports import Clock, GrantStore
-    from ..rotation.rotator import Rotator
     from ..rotation.tokens import Secret
     from ..sessions.store import SqlSessionStore
     from ..storage.operations.audit import Audit
     from ..storage.operations.reseal import Resealed
     from ..storage.operations.survey import Survey
+    from ..threads import CallersThread, RotationThreads
 
 
 EXTENSION = "tokenrotate"
@@ -77,6 +78,15 @@ class Maintenance(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Warned:
+    """Which warnings this process has logged for the application: each is logged once."""
+
+    of_keys: bool = False
+    of_proxy: bool = False
+    of_hosts: bool = False
+
+
 @dataclass(kw_only=True)
 class State:
     """The wired parts of one application. Made by `TokenRotate.init_app`, read by everything in `web`.
@@ -95,13 +105,14 @@ class State:
     endpoint: OAuthEndpoint
     authorization_url: AuthorizationUrl
     api: Callable[[], ProtectedSession]
-    rotator: Rotator
+    rotation: Rotation
+    threads: RotationThreads | CallersThread
     clock: Clock
     provider: Callable[[str], Provider]
     provider_names: Callable[[], tuple[str, ...]]
     prune: tuple[Callable[[], None], ...]
     identify: Callable[[], Identify | None]
-    warned: set[str] = field(default_factory=set)
+    warned: Warned = field(default_factory=Warned)
     accepted_sessions: SessionInterface | None = None
 
     def provider_name(self, name: str | None) -> str:
