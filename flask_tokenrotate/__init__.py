@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .errors import TokenRotateError as TokenRotateError
     from .extension import TokenRotate as TokenRotate
     from .web.current_token import current_token as current_token
-    from .web.request import require_fresh_token as require_fresh_token
+    from .web.require_fresh_token import require_fresh_token as require_fresh_token
     from .web.signals import grant_ended as grant_ended
     from .web.signals import rotation_failed as rotation_failed
     from .web.signals import scopes_changed as scopes_changed
@@ -31,7 +31,7 @@ _HOMES = {
     "TokenRotateError": "errors",
     "current_token": "web.current_token",
     "grant_ended": "web.signals",
-    "require_fresh_token": "web.request",
+    "require_fresh_token": "web.require_fresh_token",
     "rotation_failed": "web.signals",
     "scopes_changed": "web.signals",
     "signed_in": "web.signals",

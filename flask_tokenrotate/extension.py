@@ -13,8 +13,8 @@ from flask import Flask, has_request_context
 
 from .errors import ConfigurationError, SignInRequired
 from .rotation.memo import RequestMemo
-from .web import request as web_request
 from .web.current_token import CurrentToken, token_of_grant
+from .web.request_grants import forget_request, request_grants
 from .web.sign_in import add_grant, check_user_id, sign_in, sign_out, sign_out_everywhere
 from .web.state import EXTENSION, current_state
 
@@ -97,7 +97,7 @@ class TokenRotate:
         """
         state = current_state()
         if has_request_context():
-            grants = web_request.request_grants()
+            grants = request_grants()
             grants.of_grant(grant_id)  # raises now rather than at first use
             return token_of_grant(state, grants.memo, lambda: grants.of_grant(grant_id))
         memo = RequestMemo()
@@ -143,7 +143,7 @@ class TokenRotate:
     def sign_out_grant(self, grant_id: str) -> bool:
         """End a grant by its id, in whichever session it is; otherwise as `sign_out`."""
         ended = current_state().rotation.ending.sign_out(grant_id)
-        web_request.forget_request()
+        forget_request()
         return ended
 
     def sign_out_everywhere(self, user_id: str) -> int:

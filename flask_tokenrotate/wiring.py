@@ -33,10 +33,10 @@ from .storage.grants import SqlGrantStore
 from .storage.sealed.rescue_files import RescueFiles
 from .storage.sealed.sealing import Sealer, sealer_from
 from .threads import CallersThread, RotationThreads, threads_can_run
+from .web.before_request import load_session
 from .web.commands import Commands
 from .web.error_responses import register_error_handler
 from .web.login import blueprint
-from .web.request import load_grants
 from .web.signals import SignalObserver
 from .web.state import EXTENSION, Identify, State
 
@@ -58,7 +58,7 @@ def set_up(
     state = _state(app, settings, engine, registered, identify)
     app.extensions[EXTENSION] = state
     set_up_sessions(app, state.sessions, allow_cookie_sessions=settings.allow_cookie_sessions)
-    app.before_request(load_grants(app, state))
+    app.before_request(load_session(app, state))
     app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
     app.cli.add_command(Commands("tokenrotate"))
     register_error_handler(app)

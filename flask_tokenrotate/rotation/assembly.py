@@ -91,7 +91,7 @@ class Rotation:
             wait_seconds=wait_seconds,
         )
         self.tokens = FreshTokens(
-            asking, self.ahead, self.flights, self.cache, windows, clock, wait_seconds=wait_seconds
+            rows, asking, self.ahead, self.flights, self.cache, windows, clock, wait_seconds=wait_seconds
         )
         self.refused = RefusedTokens(store, rows, self.tokens, clock)
         self.ending = Ending(store, rows, self.tokens, self.unsaved, revocation, observer)

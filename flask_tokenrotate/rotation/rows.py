@@ -40,11 +40,18 @@ class Rows:
             raise
 
     def examine(self, grant_id: str, found: Grant | None) -> Sighting:
-        """Return the grant as it was ``found`` just now, by a lost claim or with its session."""
+        """Return the grant as it was ``found`` just now, by a lost claim for example."""
         if self._unsaved.save_kept():
             # What was saved just now is not in a row that was read before.
             return self.load(grant_id)
         return self._examined(grant_id, found)
+
+    def recheck(self, seen: Sighting) -> Sighting:
+        """Return the grant as it was read a moment ago, with its session; or read it again."""
+        grant = seen.grant
+        if grant.standing is None and not grant.doubts and not self._unsaved.has(grant.id):
+            return seen
+        return self.examine(grant.id, grant)
 
     def _examined(self, grant_id: str, grant: Grant | None) -> Sighting:
         if grant is None:

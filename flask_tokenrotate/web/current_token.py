@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from .request import request_grants
+from .request_grants import request_grants
 from .state import State
 
 if TYPE_CHECKING:

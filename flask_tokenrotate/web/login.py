@@ -30,7 +30,7 @@ from .addresses import callback_url, is_cross_site, is_on_loopback, safe_next
 from .callback_errors import denied_or_broken, malformed, mismatch, other_issuer
 from .error_responses import private, wants_html
 from .identity import who_signed_in
-from .request import declared_scopes
+from .require_fresh_token import declared_scopes
 from .sign_in import kept_if_abandoned, sign_in, sign_out
 from .state import State, current_state
 

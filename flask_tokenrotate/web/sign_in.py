@@ -13,7 +13,7 @@ from ..attempts import Attempt
 from ..errors import ConfigurationError, TokenRotateError
 from ..rotation.tokens import Grant, NewGrant, TokenResponse
 from ..sessions import grants_in_session as sessions
-from .request import forget_request
+from .request_grants import forget_request
 from .signals import signed_in
 from .state import State
 

@@ -10,6 +10,7 @@ from flask import Flask, current_app
 from flask.sessions import SessionInterface
 
 from ..errors import ConfigurationError
+from ..sessions.grants_in_session import refuse_cookie_sessions
 
 if TYPE_CHECKING:
     from ..attempts import AttemptStore
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..providers.resource import ProtectedSession
     from ..rotation.assembly import Rotation
     from ..rotation.ports import Clock, GrantStore
+    from ..rotation.sighting import Sighting
     from ..rotation.tokens import Secret
     from ..sessions.store import SqlSessionStore
     from ..storage.operations.audit import Audit
@@ -114,6 +116,17 @@ class State:
     identify: Callable[[], Identify | None]
     warned: Warned = field(default_factory=Warned)
     accepted_sessions: SessionInterface | None = None
+
+    def rows_of(self, session: object) -> dict[str, Sighting]:
+        """Return the rows that were read with the session, by grant id; none where it is not our own."""
+        joined = getattr(session, "joined_grants", None)
+        return {} if joined is None else dict(joined())
+
+    def check_session_interface(self, app: Flask) -> None:
+        """Raise `ConfigurationError` where the application has set cookie sessions up since `init_app`."""
+        if self.accepted_sessions is not app.session_interface:
+            refuse_cookie_sessions(app, allow_cookie_sessions=self.settings.allow_cookie_sessions)
+            self.accepted_sessions = app.session_interface
 
     def provider_name(self, name: str | None) -> str:
         """Return ``name``, or the only registered provider when it is None."""
