@@ -85,7 +85,7 @@ class Asking:
         return None
 
     def ask(self, wish: Wish, seen: Sighting | None = None) -> Fresh:
-        """Read the row, unless it is ``seen`` already, and act on it until there is a token set or an error."""
+        """Act on the row, ``seen`` already or read now, until there is a token set or an error."""
         with self._wakeups.watch(wish.grant_id) as watch:
             waiting = Waiting(self._clock, self._wait_seconds, self._times, watch, without_end=wish.here)
             step = _Step(wish, waiting, seen, self._cache.epoch)

@@ -60,10 +60,11 @@ class FreshTokens:
         """Return a token set that lives for ``min_ttl`` more seconds (default: the provider's policy).
 
         ``at_least`` is a token version: an older token set is never returned. ``seen`` is the row as the
-        caller has just read it, which this process's memory does not overrule. ``here``: the caller has nobody to leave work to (a job, a process that is
-        frozen between requests), so it waits for the end of a redemption, and one that is due is done before
-        this returns. Raises `SignInRequired`, `ProviderUnavailable`, `ProviderMisconfigured`,
-        `RotationTimeout`, `StoreUnavailable` and `GrantUnreadable`.
+        caller has just read it, which this process's memory does not overrule. ``here``: the caller has
+        nobody to leave work to (a job, a process that is frozen between requests), so it waits for the end of
+        a redemption, and one that is due is done before this returns. Raises `SignInRequired`,
+        `ProviderUnavailable`, `ProviderMisconfigured`, `RotationTimeout`, `StoreUnavailable` and
+        `GrantUnreadable`.
         """
         wish = Wish(grant_id, min_ttl, at_least, here)
         if seen is not None:

@@ -20,12 +20,10 @@ from ..rotation.outcomes import Overtaken, SaveOutcome
 from ..rotation.ports import Clock, Event
 from ..rotation.protocol import MAX_POSTS
 from ..rotation.tokens import Claim, EndReason, Grant, NewGrant, Secret, StandingClaim, TokenSet, Unsaved
+from ..rotation.verdict import Verdict
 
 KEEP_EXPIRED_SECONDS = 3600.0
 """How long an expired attempt is kept, as in the real store."""
-
-
-from ..rotation.verdict import Verdict
 
 
 class DatabaseClock(Protocol):

@@ -1,4 +1,4 @@
-"""The hook before each request: it loads the server-side session and its grants, and puts the memo on ``g``."""
+"""The hook before each request: loads the server-side session and its grants, puts the memo on ``g``."""
 
 from __future__ import annotations
 
