@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.engines import Servers
-from tests.real.storm import Answer, Visitor, gunicorn
+from tests.servers import Servers
+from tests.servers.visitors import Answer, Visitor
+from tests.servers.web import gunicorn
 
 from .contestants import PLACE, make_tables
 

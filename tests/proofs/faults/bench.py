@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,13 +13,15 @@ from sqlalchemy import create_engine, func, select
 from sqlalchemy.pool import NullPool
 
 from flask_tokenrotate.storage.database.engine import Database
-from flask_tokenrotate.storage.database.schema import grants, redemptions
+from flask_tokenrotate.storage.database.schema import redemptions
 from flask_tokenrotate.storage.database.tables import create_tables
 from flask_tokenrotate.storage.operations.audit import Audit, Breach
 from flask_tokenrotate.testing import FakeProvider
-from tests.engines.restarting import RestartingDatabase, restarting_database
-from tests.real.storm import Visitor, eventually, gunicorn, settings
-from tests.storage.proxy import CuttingProxy
+from tests.servers.cutting_proxy import CuttingProxy
+from tests.servers.restarting import RestartingDatabase, restarting_database
+from tests.servers.rows import claim_holder
+from tests.servers.visitors import Visitor, eventually
+from tests.servers.web import gunicorn, settings
 
 from . import steps
 
@@ -87,9 +86,9 @@ class Bench(Halter):
 
     def holder(self, grant: str) -> int:
         """Return the process that holds the claim of ``grant``."""
-        with create_engine(self.database.uri, poolclass=NullPool).connect() as connection:
-            row = connection.execute(select(grants.c.claim_holder).where(grants.c.id == grant)).one()
-        return int(row.claim_holder.split(":")[1])
+        holder = claim_holder(self.database.uri, grant)
+        assert holder is not None, "nobody holds the claim"
+        return holder
 
     # faults of what is around
 
@@ -149,16 +148,6 @@ class Bench(Halter):
             database.engine().dispose()
 
 
-def requests_at_provider() -> list[str]:
-    """Return the threads in which a provider of this process answers a request."""
-    return [thread.name for thread in threading.enumerate() if "process_request" in thread.name]
-
-
-def kill(pid: int) -> None:
-    """End a worker as a crash would; gunicorn's master starts another one."""
-    os.kill(pid, signal.SIGKILL)
-
-
 def over(seconds: float) -> None:
     """Let a claim's time pass: the one thing for which there is no signal."""
     time.sleep(seconds)
@@ -184,8 +173,6 @@ def bench(engine: str, folder: Path) -> Iterator[Bench]:
         }
         seconds = {f"{name}_seconds": value for name, value in TIMING.items()}
         environment = settings(place.uri, profiles, **seconds)
-        config = str(Path(__file__).with_name("gunicorn_config.py"))
-        place.url = stack.enter_context(
-            gunicorn(APPLICATION, folder, "--preload", "--config", config, workers=WORKERS, **environment)
-        )
+        server = gunicorn(APPLICATION, folder, "--preload", workers=WORKERS, **environment)
+        place.url = stack.enter_context(server)
         yield place

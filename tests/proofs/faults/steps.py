@@ -59,6 +59,11 @@ class Halts:
         while not (self._folder / GO).exists() and time.monotonic() < give_up_at:
             time.sleep(0.005)
 
+    def after_response(self, path: str) -> None:
+        """Come to the last step: the response has been sent (`tests.servers.gunicorn_config`)."""
+        if path.startswith("/token/"):
+            self.come_to("response_sent", _last_claimed)
+
     def install(self) -> None:
         """Put the steps into the store and the endpoint of this process."""
         try_claim, save, redeem = SqlGrantStore.try_claim, SqlGrantStore.save, OAuthEndpoint.redeem
@@ -88,12 +93,6 @@ class Halts:
         for name, method in replaced.items():
             setattr(SqlGrantStore, name, method)
         setattr(OAuthEndpoint, "redeem", halting_redeem)  # noqa: B010 - mypy forbids to assign to a method
-
-
-def after_response(worker: object, request: Any, environ: object, response: object) -> None:
-    """Come to the last step (gunicorn's ``post_request``): the response has left."""
-    if request.path.startswith("/token/"):
-        Halts(Path(os.environ["INSTANCE"])).come_to("response_sent", _last_claimed)
 
 
 def install_dns(folder: Path) -> None:

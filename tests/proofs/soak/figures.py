@@ -23,7 +23,7 @@ class Figures:
     rotations: int
     grants: int
     seconds: float
-    faults: dict[str, int]
+    disruptions: dict[str, int]
     answers: dict[str, int]
     replays: int
     presented_too_often: int

@@ -21,7 +21,7 @@ from flask import Flask
 from flask_tokenrotate import SignInRequired, TokenRotate
 from flask_tokenrotate.errors import TokenRotateError
 from flask_tokenrotate.web.state import current_state
-from tests.real import sabotage
+from tests.servers import sabotage
 
 STOP = "stop"
 OVER = ("signed_out", "replaced", "no_grant")
