@@ -174,7 +174,7 @@ def traffic(visitors: list[Visitor], seconds: float) -> list[tuple[Answer, ...]]
     return list(zip(*rounds, strict=True))
 
 
-@pytest.mark.parametrize("seconds", [3, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [2, pytest.param(10, marks=pytest.mark.long)])
 def test_an_outage_costs_no_session_and_few_calls(patient: Place, seconds: int) -> None:
     """While the provider is down, living tokens are served, else 503, for a few calls; then all goes on."""
     dead = [patient.visitor("strict", user=f"dead{number}")[0] for number in range(2)]

@@ -69,13 +69,18 @@ def run_as(user: str, command: Sequence[str]) -> None:
 
 
 class ServerProcess:
-    """A server in the background: `stop` ends it and waits."""
+    """A server in the background, in a process group of its own: `stop` ends it and waits."""
 
     def __init__(self, user: str | None, command: Sequence[str], log: Path) -> None:
         self.log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                command, **_identity(user), stdout=output, stderr=subprocess.STDOUT, cwd="/"
+                command,
+                **_identity(user),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                start_new_session=True,
             )
 
     def wait_until(self, ready: Callable[[], bool], *, seconds: float = 60.0) -> None:
@@ -97,6 +102,12 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def kill_group(self) -> None:
+        """Kill the server and its children at once, and wait for it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, such as SIGSTOP."""

@@ -7,6 +7,7 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -77,21 +78,18 @@ def measure(
     with (
         tempfile.TemporaryDirectory(prefix="tokenrotate-benchmarks-") as name,
         provider_process() as provider,
+        closing(Servers(Path(name))) as servers,
     ):
-        servers = Servers(Path(name))
-        try:
-            lab = Lab(
-                contestants=contestants,
-                rounds=rounds,
-                short=short,
-                servers=servers,
-                folder=Path(name),
-                provider=provider,
-            )
-            for each in workloads:
-                start = time.monotonic()
-                reports.append(workload(each)(lab))
-                print(reports[-1].markdown(), f"\n\n({each}: {time.monotonic() - start:.0f} s)\n", flush=True)
-        finally:
-            servers.close()
+        lab = Lab(
+            contestants=contestants,
+            rounds=rounds,
+            short=short,
+            servers=servers,
+            folder=Path(name),
+            provider=provider,
+        )
+        for each in workloads:
+            start = time.monotonic()
+            reports.append(workload(each)(lab))
+            print(reports[-1].markdown(), f"\n\n({each}: {time.monotonic() - start:.0f} s)\n", flush=True)
     return reports

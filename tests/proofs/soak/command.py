@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,19 +31,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run a soak and print its figures; 1 if anything is wrong."""
-    with tempfile.TemporaryDirectory(prefix="tokenrotate-soak-") as folder:
-        servers = Servers(Path(folder))
-        try:
-            figures = soak(
-                Path(folder),
-                servers,
-                options.engine,
-                rotations=options.rotations,
-                grants=options.grants,
-                seed=options.seed,
-            )
-        finally:
-            servers.close()
+    with (
+        tempfile.TemporaryDirectory(prefix="tokenrotate-soak-") as folder,
+        closing(Servers(Path(folder))) as servers,
+    ):
+        figures = soak(
+            Path(folder),
+            servers,
+            options.engine,
+            rotations=options.rotations,
+            grants=options.grants,
+            seed=options.seed,
+        )
     print(json.dumps(asdict(figures), indent=2))
     print(f"{figures.rotations / figures.seconds:.0f} rotations a second")
     for wrong in figures.wrong():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from tests.proofs.options import names_of
@@ -27,16 +28,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Play the storms and print their figures; 1 if the extension lost anything, or its control nothing."""
     failed = False
+    size = [f"--{name}={getattr(options, name)}" for name in ("sessions", "requests", "processes")]
     for engine in options.engines:
-        with tempfile.TemporaryDirectory(prefix="tokenrotate-storms-") as folder:
-            servers = Servers(Path(folder))
-            try:
-                size = [
-                    f"--{name}={getattr(options, name)}" for name in ("sessions", "requests", "processes")
-                ]
-                done, figures = run_storm(Path(folder), *size, "--database", servers.new_database(engine))
-            finally:
-                servers.close()
+        with (
+            tempfile.TemporaryDirectory(prefix="tokenrotate-storms-") as folder,
+            closing(Servers(Path(folder))) as servers,
+        ):
+            done, figures = run_storm(Path(folder), *size, "--database", servers.new_database(engine))
         print(f"{engine}:\n{done.stdout}", flush=True)
         for problem in wrong(figures, requests=options.sessions * options.requests):
             print(f"wrong: {problem}")
