@@ -89,7 +89,7 @@ def test_a_storm_over_several_expiries_loses_no_session(place: Place, expiries: 
 
 
 def test_the_provider_revokes_the_family_of_a_token_presented_twice(place: Place) -> None:
-    """The control: the second presentation is refused, and with it dies what the first one brought."""
+    """The control: the second presentation is refused, and the tokens of the first one die with it."""
     first = tokens_of(place.strict, "alice", f"{place.url}/auth/strict/callback")["refresh_token"]
     second = place.strict.redeem(first).json()["refresh_token"]
     assert place.strict.redeem(first).json()["error"] == "invalid_grant"
@@ -120,14 +120,14 @@ def request_whose_answer_is_lost(place: Place, name: str, provider: Toolkit, use
 
 
 def test_a_lost_answer_is_recovered_within_the_grace_period(place: Place) -> None:
-    """The one replay brings the same successor, which is alive."""
+    """The one replay gets the same new tokens, and they work."""
     answer = request_whose_answer_is_lost(place, "graceful", place.graceful, "bob")
     assert (answer.status, answer.json["api"]) == (200, 200)
     assert place.graceful.family("bob") == Family(issued=2, alive=1, presented=(2,))
 
 
 def test_a_lost_answer_costs_the_session_without_a_grace_period(place: Place) -> None:
-    """The honest limit, and the control: what a strict provider rotated and did not deliver is gone."""
+    """The limit, and the control: tokens that a strict provider issued and did not deliver are lost."""
     answer = request_whose_answer_is_lost(place, "strict", place.strict, "carol")
     assert (answer.status, answer.json["reason"]) == (401, "refused")
     assert place.strict.family("carol") == Family(issued=2, alive=0, presented=(2,))

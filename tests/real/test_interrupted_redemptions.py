@@ -32,7 +32,7 @@ OTHERS = 3
 
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A place where claims do not stand for long, so that nobody has to wait long for their end."""
+    """A place where claims end soon, so that no test has to wait long for it."""
     timing = {"connect": 1, "redeem": 1.2, "claim": 1.6, "settle": 0.2, "wait": 8}
     seconds = {f"{name}_seconds": value for name, value in timing.items()}
     with application(tmp_path_factory.mktemp("hasty"), workers=OTHERS + 1, **seconds) as place:

@@ -21,7 +21,7 @@ OPTIONS = {
 
 
 def sign_in_everybody(url: str, provider: FakeProvider) -> list[Visitor]:
-    """Return visitors whose access tokens have run out."""
+    """Return visitors whose access tokens have expired."""
     visitors = [Visitor(url) for _ in range(SESSIONS)]
     for number, visitor in enumerate(visitors):
         visitor.sign_in(provider.mint(f"user{number}", expires_in=-1))

@@ -1,6 +1,6 @@
 """The application that the tests serve by gunicorn. All settings come from the environment.
 
-It reports about itself what no visitor of a real application could see: which process answered, and
+It reports what no visitor of a real application could see: which process responded, and
 whether a database connection has crossed a fork.
 """
 

@@ -56,7 +56,7 @@ class RestartingServer:
 
 
 class LockedFile:
-    """An SQLite file, which has no server: somebody else's lock takes it away from all writers."""
+    """An SQLite file. It has no server: a lock keeps all writers out."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "grants.sqlite3"
@@ -64,18 +64,18 @@ class LockedFile:
         self._lock: sqlite3.Connection | None = None
 
     def stop(self) -> None:
-        """Lock the file: in WAL mode nobody else can write until it is let go, but all can read."""
+        """Lock the file: in WAL mode nobody else can write until it is unlocked, but all can read."""
         self._lock = sqlite3.connect(self._file, timeout=10, isolation_level=None, check_same_thread=False)
         self._lock.execute("BEGIN IMMEDIATE")
 
     def start(self) -> None:
-        """Let go of the file."""
+        """Unlock the file."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Unlock the file."""
         self.start()
 
 

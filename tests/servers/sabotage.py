@@ -1,7 +1,7 @@
-"""What the controls break, and the moments at which a worker stops itself.
+"""Turns off protections for the controls of tests, and stops a worker at a moment.
 
 A test turns something on by making a file of its name in the application's folder (`turned_on`).
-Everything here takes a protection away, so that its test fails, or stops a process where no signal
+Everything here turns off a protection, so that its test fails, or stops a process where no signal
 from outside could be timed well enough.
 """
 
@@ -25,28 +25,28 @@ from flask_tokenrotate.storage.database.transactions import Outcome, Transaction
 from flask_tokenrotate.storage.grants import SqlGrantStore
 
 STOP_AFTER_CLAIM = "stop-after-claim"
-"""The next worker that wins a claim stops (SIGSTOP) before it knows."""
+"""The next worker that wins a claim stops (SIGSTOP) before it goes on."""
 
 POST_ANY_TIME = "post-any-time"
-"""Holders take the claim for as young as the moment at which they post."""
+"""Holders post also when their claim has ended."""
 
 REFUSE_LATE_WINNERS = "refuse-late-winners"
 """Nothing is saved after the deadline of its claim."""
 
 LEAVE_NEW_TOKENS_ALIVE = "leave-new-tokens-alive"
-"""A redemption that finds its grant signed out does not revoke what it brought."""
+"""A redemption that finds its grant signed out does not revoke its new tokens."""
 
 FORGET_FAILURES = "forget-failures"
-"""Nobody remembers that the provider has failed a moment ago."""
+"""Nothing keeps in mind that the provider has just failed."""
 
 CLAIM_NOTHING = "claim-nothing"
-"""Whoever wants to redeem does, without a word to the others."""
+"""Every worker redeems without a claim."""
 
 DROP_UNSAVED = "drop-unsaved"
-"""A token set that the database does not take is forgotten."""
+"""A token set that cannot be written is dropped."""
 
 NEVER_READ_BACK = "never-read-back"
-"""A write whose COMMIT was not answered counts as not written."""
+"""A write whose COMMIT got no response counts as not written."""
 
 SHARE_CONNECTIONS = "share-connections"
 """A forked child goes on with the connections of its parent."""

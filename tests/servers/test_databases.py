@@ -40,7 +40,7 @@ def test_a_private_server_is_started_where_none_runs(
 def test_a_configured_server_that_does_not_answer_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who names a server wants that one: no other is taken in its place."""
+    """When a server is named, no other is used in its place."""
     monkeypatch.setenv("TOKENROTATE_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:1/x")
     with pytest.raises(Unavailable, match="TOKENROTATE_TEST_POSTGRESQL"):
         Servers(tmp_path).url("postgresql")

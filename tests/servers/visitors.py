@@ -20,7 +20,7 @@ REQUEST_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request brought. ``status`` 0: the connection broke."""
+    """What a request got. ``status`` 0: the connection broke."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Visitor:
 
 
 def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """Make all calls at the same moment, each in a thread, and return what they brought."""
+    """Make all calls at the same moment, each in a thread, and return their results."""
     barrier = threading.Barrier(len(calls))
 
     def make(call: Callable[[], T]) -> T:

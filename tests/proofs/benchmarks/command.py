@@ -1,4 +1,4 @@
-"""Measures the workloads and prints or writes what they came to."""
+"""Measures the workloads and prints or writes the results."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def ask(which: str, folder: Path) -> None:
     """Set both applications up, then send the requests that are counted to one of them."""
     database = f"sqlite:///{folder}/grants.sqlite3"
     endpoint = {"TOKEN_ENDPOINT": "http://127.0.0.1:9/token", "CLIENT_ID": "c", "CLIENT_SECRET": "s"}
-    # The cache must not run out while valgrind takes its time.
+    # The cache must not expire while valgrind runs.
     place = {"INSTANCE": str(folder), "DATABASE": database, "CACHE_SECONDS": "86400", **endpoint}
     make_tables("tokenrotate", database)
     callers = {}

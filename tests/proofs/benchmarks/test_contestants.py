@@ -1,4 +1,4 @@
-"""Each contestant signs in, serves a fresh token, and gets a new one when it has run out."""
+"""Each contestant signs in, serves a fresh token, and gets a new one when it has expired."""
 
 from __future__ import annotations
 

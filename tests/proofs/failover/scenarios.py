@@ -27,12 +27,12 @@ LIFETIME = 3.0
 
 
 NOTICED_AFTER = 1.5
-"""Seconds until whoever watches over a primary notices that it is gone."""
+"""Seconds until the loss of a primary is noticed."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a scenario came to.
+    """The figures of a scenario.
 
     ``ok``, ``unavailable`` (503) and ``otherwise`` are what the visitors saw in the end, of whom
     ``retried_elsewhere`` had to ask a second node, as behind a load balancer. None: not looked at.

@@ -23,7 +23,7 @@ def create_app() -> Flask:
     CuttableConnection.folder = folder
     # Each cell lets a grant fail; this is not the test of what many failing ones bring about.
     breaker.FAILING_GRANTS = 1_000_000
-    # A locked SQLite file shall not keep a request for longer than a server that is away.
+    # A locked SQLite file must not delay a request for longer than a server that is away.
     transactions.PATIENCE_SECONDS = 0.5
     sqlite = {"pysqlite": {"timeout": 0.2, "factory": CuttableConnection}}
     urls._CONNECT_DEFAULTS = {**urls._CONNECT_DEFAULTS, **sqlite}
@@ -34,6 +34,6 @@ def create_app() -> Flask:
 
 
 def expire(grant: str) -> dict[str, str]:
-    """Let the grant's access token count as run out, in all workers: they keep nothing in memory."""
+    """Let the grant's access token count as expired, in all workers: they keep nothing in memory."""
     application.rotate.expire(grant)
     return {}

@@ -27,7 +27,7 @@ from . import steps
 
 WORKERS = 3
 TIMING = {"connect": 0.8, "redeem": 1.0, "claim": 1.4, "settle": 0.2, "wait": 8, "backoff": 0.3, "cache": 0}
-"""Seconds: claims that do not stand for long, so that nobody has to wait long for their end."""
+"""Seconds: claims that end soon, so that no test has to wait long for it."""
 
 GRACE_SECONDS = 30.0
 APPLICATION = "tests.proofs.faults.application:create_app()"
@@ -40,7 +40,7 @@ class Halter:
         self.folder = folder
 
     def halt_at(self, step: str, grant: str) -> None:
-        """Let the worker that comes to ``step`` with ``grant`` halt there."""
+        """Halt the next worker that reaches ``step`` with ``grant``."""
         for name in (steps.HALTED, steps.GO):
             (self.folder / name).unlink(missing_ok=True)
         (self.folder / steps.HALT).write_text(f"{step} {grant}")
@@ -75,12 +75,12 @@ class Bench(Halter):
         return self.database.uri if self.proxy is None else self.proxy.uri
 
     def sign_in(self, user: str, provider: str) -> tuple[Visitor, str]:
-        """Return a visitor whose access token has run out, and their grant at ``provider``."""
+        """Return a visitor whose access token has expired, and their grant at ``provider``."""
         visitor = Visitor(self.url)
         return visitor, visitor.sign_in(self.provider.mint(user=user, expires_in=-1), provider)
 
     def expire(self, grant: str) -> None:
-        """Let the stored access token count as run out."""
+        """Let the stored access token count as expired."""
         answer = Visitor(self.url).post(f"/expire/{grant}")
         assert answer.status == 200, answer
 

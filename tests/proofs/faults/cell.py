@@ -1,8 +1,8 @@
-"""Plays one cell of the table: a redemption is halted at a step, the fault comes, and all goes on.
+"""Plays one cell of the table: a redemption is halted at a step, the fault happens, and everything goes on.
 
-Four things are seen of it: what the request gets that redeems (``first``), what another request of the same
-session gets in another worker meanwhile (``other``), what the session's next rotation gets while the fault
-goes on (``next``, where the fault outlasts the first), and whether the session is well afterwards.
+It looks at four things: the response to the request that redeems (``first``); the response to another request
+of the same session in another worker meanwhile (``other``); what the session's next rotation gets while the
+fault lasts (``next``, where it outlasts the first); and whether the session works afterwards (``well``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Stops a worker at a named step of a redemption, so that a fault is placed exactly there.
 
-A test asks for it by a file ``halt`` that names the step and the grant. The worker that comes to the step
+A test asks for it by a file ``halt`` that names the step and the grant. The worker that reaches the step
 takes the file away, says by a file ``halted`` who it is, and goes on when the file ``go`` is
 there. All this happens in the application's instance folder.
 """

@@ -61,12 +61,12 @@ class Place:
     tokens: Callable[[str, str], dict[str, Any]]
 
     def sign_in(self, user: str, profile: str) -> tuple[Visitor, str]:
-        """Return a visitor whose access token has run out, and their grant."""
+        """Return a visitor whose access token has expired, and their grant."""
         visitor = Visitor(self.url)
         return visitor, visitor.sign_in({**self.tokens(user, profile), "expires_in": -1}, profile)
 
     def history(self, grant: str) -> list[Redemption]:
-        """Return what the ledger tells of the grant."""
+        """Return the redemptions of the grant in the ledger."""
         database = Database.from_uri(self.database)
         try:
             return Audit(database).history(grant)
@@ -112,7 +112,7 @@ def django(folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[str, str], 
 
 @pytest.fixture(scope="module", params=PROVIDERS)
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """Three workers of one thread, whose claims do not stand for long."""
+    """Three workers of one thread, whose claims end soon."""
     folder = tmp_path_factory.mktemp("doubt")
     with ExitStack() as stack:
         provider = fake() if request.param == "fake" else django(folder)

@@ -1,4 +1,4 @@
-"""What the fault table is worth: each protection with a cell that is red without it.
+"""The fault table notices what each protection is for: each has a cell that is red without it.
 
 ``python -m tests.proofs faults`` plays all cells on all engines.
 """

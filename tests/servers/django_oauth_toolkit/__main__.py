@@ -12,7 +12,7 @@ import django
 from django.core.management import call_command
 
 django.setup()
-call_command("migrate", verbosity=0)
+call_command("migrate", verbosity=0, run_syncdb=True)
 
 from django.contrib.auth.models import User  # noqa: E402 - models need the set-up above
 from oauth2_provider.models import Application  # noqa: E402

@@ -1,4 +1,4 @@
-"""What the tests see and do at the provider that its own database does not tell or offer."""
+"""Logs what is presented to the provider, and drops a response when a test asks for it."""
 
 from __future__ import annotations
 

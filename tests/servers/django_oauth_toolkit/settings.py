@@ -24,6 +24,8 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "oauth2_provider",
 ]
+# The tables are made from the models: every migration one after the other takes seconds.
+MIGRATION_MODULES = dict.fromkeys(("auth", "contenttypes", "sessions", "oauth2_provider"))
 MIDDLEWARE = [
     "tests.servers.django_oauth_toolkit.middleware.log_and_drop",
     "django.contrib.sessions.middleware.SessionMiddleware",

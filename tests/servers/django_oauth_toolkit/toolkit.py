@@ -62,7 +62,7 @@ class Toolkit:
             "scopes": ["read"],
             "rotation_kills_access_token": True,
             "grace_seconds": self.grace_seconds,
-            # Rotated only when it has run out: before that, others may be using it at this moment.
+            # Rotated only when it has expired: before that, others may be using it at this moment.
             "min_ttl_seconds": 0,
         }
 
