@@ -1,4 +1,4 @@
-"""Fixtures for the whole suite: databases and Redis, found or started by `tests.engines`.
+"""Fixtures for the whole suite: databases and Redis, found or started by `tests.servers`.
 
 A test whose server is neither running nor installed is skipped with the reason; where
 ``TOKENROTATE_REQUIRE_ENGINES`` is set, it fails.
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 
-from .engines import ENGINES, Servers, Unavailable
+from .servers import ENGINES, Servers, Unavailable
 
 T = TypeVar("T")
 

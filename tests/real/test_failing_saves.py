@@ -26,7 +26,7 @@ from flask_tokenrotate.rotation.rescue import Rescuer
 from flask_tokenrotate.storage.database import transactions
 from flask_tokenrotate.testing import FakeProvider
 from tests.conftest import available
-from tests.engines import Unavailable
+from tests.servers import Unavailable
 
 pytestmark = pytest.mark.long
 

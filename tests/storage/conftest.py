@@ -14,10 +14,10 @@ from flask_tokenrotate.testing.clock import ManualClock
 from flask_tokenrotate.testing.memory import MemoryAttemptStore, MemoryGrantStore
 
 from ..conftest import available
-from ..engines import ENGINES, Servers
-from ..engines.galera import Galera
-from ..engines.pgbouncer import OPTIONS, PgBouncer
-from ..engines.servers import execute
+from ..servers import ENGINES, Servers
+from ..servers.databases import execute
+from ..servers.galera import Galera
+from ..servers.pgbouncer import OPTIONS, PgBouncer
 from .backends import VARIANTS, Stores, Variant, clock_in_statements, sql_stores
 
 LONG = [pytest.mark.long, pytest.mark.engine]

@@ -22,7 +22,7 @@ from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.schema import db_now, metadata
 from flask_tokenrotate.storage.database.tables import create_tables
 
-from ..engines.processes import free_port
+from ..servers.processes import free_port
 from .backends import claimed, loaded, new_grant, sql_stores
 
 

@@ -18,7 +18,7 @@ from flask_tokenrotate.storage.database.transactions import Outcome, Transaction
 from flask_tokenrotate.storage.grants import SqlGrantStore
 
 from ..conftest import available
-from ..engines.galera import NODES, Galera
+from ..servers.galera import NODES, Galera
 from .backends import claimed, loaded, new_grant, sql_stores, token_set
 from .test_races import at_once
 

@@ -24,8 +24,8 @@ from flask_tokenrotate.storage.database.tables import create_tables
 from flask_tokenrotate.storage.grants import SqlGrantStore
 
 from ..conftest import available
-from ..engines import Servers
-from ..engines.pgbouncer import OPTIONS, PgBouncer
+from ..servers import Servers
+from ..servers.pgbouncer import OPTIONS, PgBouncer
 from .backends import SEALER, new_grant, token_set
 
 pytestmark = pytest.mark.engine

@@ -18,10 +18,10 @@ from flask_tokenrotate.storage.grants import SqlGrantStore
 from flask_tokenrotate.testing.memory import MemoryRescue, MemoryWakeups
 
 from ..conftest import available
-from ..engines import ENGINES, Servers
 from ..rotation.processes import Heard, ScriptedEndpoint
+from ..servers import ENGINES, Servers
+from ..servers.cutting_proxy import CuttingProxy
 from .backends import SEALER, new_grant, token_set
-from .proxy import CuttingProxy
 
 STATEMENTS = {
     # On PostgreSQL the ledger's rows are written by the statements of the claim and the save themselves.
