@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -41,11 +42,9 @@ class SqlAttemptStore:
             sealed=self._sealer.seal(_written_out(attempt), _binding(state_hash)),
             expires_at=db_now() + seconds,
         )
-        patience = self._transactions.patience()
-        while self._transactions.write(statement) is not Outcome.WRITTEN:
-            if self._read(state_hash) is not None:
-                break
-            patience.spend()
+        self._transactions.write_until(
+            statement, written=True, read_back=lambda _: self._read(state_hash) is not None or None
+        )
         # A transaction of its own: the range that it locks on MariaDB would make concurrent inserts
         # deadlock. What is not pruned now, because others are at it, the next one prunes.
         with suppress(StoreUnavailable):
@@ -68,9 +67,9 @@ class SqlAttemptStore:
         except (DoesNotOpen, Malformed):
             # The keys or the version were changed while the user was away at the provider.
             return "unknown_state"
-        return self._use_up(state_hash, browser_hash) or attempt
+        return self._use_up(state_hash, browser_hash, attempt)
 
-    def _use_up(self, state_hash: str, browser_hash: str | None) -> AttemptMiss | None:
+    def _use_up(self, state_hash: str, browser_hash: str | None, attempt: Attempt) -> Attempt | AttemptMiss:
         take_id = secrets.token_hex(16)
         now = db_now()
         statement = (
@@ -79,16 +78,14 @@ class SqlAttemptStore:
             .where(_row.used_at.is_(None), _row.expires_at > now)
             .values(used_at=now, used_by=take_id)
         )
-        patience = self._transactions.patience()
-        while self._transactions.write(statement) is not Outcome.WRITTEN:
+
+        def read_back(outcomes: Sequence[Outcome]) -> Attempt | AttemptMiss | None:
             row = self._read(state_hash)
             if row is not None and row.used_by == take_id:
-                break
-            miss = _miss(row, browser_hash)
-            if miss is not None:
-                return miss
-            patience.spend()
-        return None
+                return attempt
+            return _miss(row, browser_hash)
+
+        return self._transactions.write_until(statement, written=attempt, read_back=read_back)
 
     def _read(self, state_hash: str) -> Row[Any] | None:
         return self._transactions.read(

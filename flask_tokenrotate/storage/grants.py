@@ -8,9 +8,9 @@ successful.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     Row,
@@ -58,11 +58,9 @@ class SqlGrantStore:
         sealed = sealed_tokens(self._sealer, new.response.token_set(now=0.0), bound_to)
         statement = adding(grant_id, new, sealed)
         end = () if replaces is None else (ending("replaced").where(_row.id == replaces),)
-        patience = self._transactions.patience()
-        while self._transactions.write(statement, *end) is not Outcome.WRITTEN:
-            if self._read(grant_id) is not None:
-                break
-            patience.spend()
+        self._transactions.write_until(
+            statement, *end, written=True, read_back=lambda _: self._read(grant_id) is not None or None
+        )
         grant = self.load(grant_id)
         assert grant is not None
         return grant
@@ -103,22 +101,25 @@ class SqlGrantStore:
             before, status = unanswered
             told = (released(before, Release(in_doubt=True, verdict="unknown", http_status=status)),)
             write = Write(write.statement, *write.then, *told)
-        patience = self._transactions.patience()
-        while (outcome := self._transactions.write(write, values=values)) is not Outcome.WRITTEN:
+
+        def read_back(outcomes: Sequence[Outcome]) -> Claim | Overtaken | None:
             # The slot before the row: a Galera node may apply another worker's claim between two reads, and
             # its slot beside a row that has not moved yet would look like a second redemption.
-            held = outcome is Outcome.LOST and self._transactions.read(holds_slot(claim, doubts)) is not None
+            lost = outcomes[-1] is Outcome.LOST
+            held = lost and self._transactions.read(holds_slot(claim, doubts)) is not None
             row = self._read(seen.id)
             if row is not None and row.claim_id == claim.id:
-                break
+                return claim
             if row is None or row.version != seen.version or row.ended_at is not None:
                 for each in told:
                     self._tell_ledger(each)
                 return Overtaken(None if row is None else self._grant_from(row))
             if held:
                 raise LedgerConflict(seen.id, claim.redeems, doubts)
-            patience.spend()
-        return claim
+            return None
+
+        won = cast("Claim | Overtaken", claim)
+        return self._transactions.write_until(write, values=values, written=won, read_back=read_back)
 
     def save(
         self, seen: Grant, claim: Claim, tokens: TokenSet, *, http_status: int | None = None
@@ -138,9 +139,8 @@ class SqlGrantStore:
             "the_refresh_expires_at": tokens.refresh_expires_at,
             **settled,
         }
-        patience = self._transactions.patience()
-        wakes = self._waiters_of(claim)
-        while self._transactions.write(self._saves, wakes=wakes, values=values) is not Outcome.WRITTEN:
+
+        def read_back(outcomes: Sequence[Outcome]) -> SaveOutcome | None:
             row = self._read(claim.grant_id)
             if row is None or row.ended_at is not None:
                 self._tell_ledger(self._settles, settled)
@@ -148,10 +148,15 @@ class SqlGrantStore:
             if row.token_version > claim.version:
                 self._tell_ledger(self._settles, settled)
                 return SaveOutcome.SUPERSEDED
-            if row.token_version == claim.version:
-                break
-            patience.spend()
-        return SaveOutcome.SAVED
+            return SaveOutcome.SAVED if row.token_version == claim.version else None
+
+        return self._transactions.write_until(
+            self._saves,
+            wakes=self._waiters_of(claim),
+            values=values,
+            written=SaveOutcome.SAVED,
+            read_back=read_back,
+        )
 
     def release(self, claim: Claim, how: Release) -> bool:
         """Clear the claim by its id."""
@@ -240,15 +245,14 @@ class SqlGrantStore:
 
         ``applied`` tells from the row whether a write whose COMMIT was not answered is in it.
         """
-        patience = self._transactions.patience()
-        unanswered = False
-        while (outcome := self._transactions.write(*statements, wakes=wakes)) is not Outcome.WRITTEN:
-            unanswered = unanswered or outcome is Outcome.UNKNOWN
+
+        def read_back(outcomes: Sequence[Outcome]) -> bool | None:
             row = self._read(grant_id)
-            if row is None or not eligible(row):
-                return unanswered and row is not None and applied(row)
-            patience.spend()
-        return True
+            if row is not None and eligible(row):
+                return None
+            return Outcome.UNKNOWN in outcomes and row is not None and applied(row)
+
+        return self._transactions.write_until(*statements, wakes=wakes, written=True, read_back=read_back)
 
     def _tell_ledger(self, settles: Write | Update, values: Mapping[str, object] | None = None) -> None:
         """Write down the outcome of a claim that the row has moved past: for people, so tried once."""

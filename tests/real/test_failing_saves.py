@@ -79,7 +79,7 @@ def _write_ahead(connection: Any, record: object) -> None:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A place whose database is on a small disk of its own; nobody waits long for a lock."""
-    monkeypatch.setattr(transactions, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(transactions, "KEEP_TRYING_SECONDS", 0.2)
     disk = tmp_path / "disk"
     disk.mkdir()
     available(lambda: _mount(disk))

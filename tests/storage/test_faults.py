@@ -206,7 +206,7 @@ WRITES: dict[str, Callable[[SqlGrantStore, Any, Any], object]] = {
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlGrantStore]:
-    """A store whose patience is short."""
+    """A store that waits for locks only shortly."""
     opened = Database.from_uri(
         "sqlite:///tokens.sqlite", {"connect_args": {"timeout": 0.01}}, folder=tmp_path
     )
@@ -251,11 +251,11 @@ def test_a_write_goes_by_the_row(
 def test_a_write_that_never_gets_through_ends_in_an_error(
     store: SqlGrantStore, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Bounded: after the patience the caller gets our error, and the row is as it was."""
+    """Bounded: in the end the caller gets our error, and the row is as it was."""
     grant = store.add(new_grant())
     claim = claimed(store, grant)
     before = loaded(store, grant.id)
-    monkeypatch.setattr(transactions, "PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(transactions, "KEEP_TRYING_SECONDS", 0.02)
     monkeypatch.setattr(store._transactions, "write", lambda *statements, **how: Outcome.LOST)
     with pytest.raises(StoreUnavailable, match="lock"):
         WRITES[name](store, grant, claim)
@@ -270,7 +270,7 @@ def test_a_locked_file_is_readable_and_not_writable(
     store: SqlGrantStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While another process writes, reads go on; a write waits, gives up with our error, and works later."""
-    monkeypatch.setattr(transactions, "PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(transactions, "KEEP_TRYING_SECONDS", 0.02)
     grant = store.add(new_grant())
     other = sqlite3.connect(tmp_path / "tokens.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -293,7 +293,7 @@ def test_a_locked_row_is_readable_and_not_writable(
     request: pytest.FixtureRequest, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lock wait that runs out (55P03, 1205) is a lost race, bounded, and leaves no transaction open."""
-    monkeypatch.setattr(transactions, "PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(transactions, "KEEP_TRYING_SECONDS", 0.02)
     waits = LOCK_WAITS[request.node.callspec.params["database"]]
     opened = Database.from_uri(database, {"connect_args": waits, "isolation_level": "READ COMMITTED"})
     create_tables(opened.engine())

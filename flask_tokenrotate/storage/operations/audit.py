@@ -14,7 +14,7 @@ from sqlalchemy import Select, and_, delete, exists, func, or_, select
 from ...rotation.protocol import MAX_POSTS
 from ..database.engine import Database
 from ..database.schema import db_now, grants, redemptions
-from ..database.transactions import Outcome, Transactions
+from ..database.transactions import Transactions
 
 UNSPENT = ("busy", "not_sent", "not_posted", "misconfigured")
 """Verdicts after which a refresh token may be redeemed as if nothing had been."""
@@ -87,14 +87,10 @@ class Audit:
             or_(_grant.token_version == _row.version, _grant.token_version <= _row.redeems),
         )
         old = select(_row.claim_id).where(_row.claimed_at < db_now() - days * DAY, ~needed).limit(BATCH)
-        patience = self._transactions.patience()
         pruned = 0
         while batch := [row.claim_id for row in self._transactions.read_all(old)]:
-            outcome = self._transactions.write(delete(redemptions).where(_row.claim_id.in_(batch)))
-            if outcome in (Outcome.LOST, Outcome.UNKNOWN):
-                patience.spend()
-            else:
-                pruned += len(batch)
+            self._transactions.delete(delete(redemptions).where(_row.claim_id.in_(batch)))
+            pruned += len(batch)
         return pruned
 
 
