@@ -12,24 +12,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from sqlalchemy import (
-    Row,
-    Update,
-    bindparam,
-    select,
-)
+from sqlalchemy import Row, Update, bindparam, select
 
 from ..errors import GrantUnreadable, LedgerConflict, StoreUnavailable
-from ..rotation.ports import Overtaken, Release, SaveOutcome
+from ..rotation.outcomes import Overtaken, SaveOutcome
 from ..rotation.tokens import Claim, EndReason, Grant, NewGrant, TokenSet
+from ..rotation.verdict import Verdict
 from .database.engine import Database
 from .database.schema import NAME_LENGTH, db_now, grants
 from .database.transactions import Outcome, Transactions, Write
-from .ledger import holds_slot, opened, opening, refused, released, rotated
+from .ledger import holds_slot, opened, opening, released, rotated, settled
 from .rows import binding, check_storable, exactly, grant_from_row, is_storable, sealed_tokens
 from .sealed.content import Malformed
 from .sealed.sealing import DoesNotOpen, Sealer, fingerprint_of
-from .statements import adding, claiming, ending, expiring, living_of, releasing, saving
+from .statements import adding, claiming, ending, expiring, living_of, releasing, renewing, saving
 
 _row = grants.c
 
@@ -47,6 +43,7 @@ class SqlGrantStore:
         # What each cache miss and each rotation need is made once.
         self._row_by_id = select(grants, db_now().label("seen_at")).where(_row.id == bindparam("the_id"))
         self._claims = Write(claiming(), opened())
+        self._renews = Write(renewing())
         self._settles = Write(rotated())
         self._saves = Write(saving(), self._settles.statement)
 
@@ -80,14 +77,7 @@ class SqlGrantStore:
         return None if row is None else row.id
 
     def try_claim(
-        self,
-        seen: Grant,
-        *,
-        doubts: int,
-        holder: str,
-        seconds: float,
-        awaited: bool = False,
-        unanswered: tuple[Claim, int | None] | None = None,
+        self, seen: Grant, *, doubts: int, holder: str, seconds: float, awaited: bool = False
     ) -> Claim | Overtaken:
         """Take the claim by compare-and-set on the version, and its slot in the ledger."""
         claim = _claim_on(seen, awaited=awaited)
@@ -95,12 +85,6 @@ class SqlGrantStore:
         refresh_token = seen.tokens.refresh_token
         token_hash = None if refresh_token is None else self._sealer.hash(refresh_token)
         values = {**opening(claim, slot=doubts, token_hash=token_hash, holder=holder), "the_seconds": seconds}
-        write = self._claims
-        told: tuple[Update, ...] = ()
-        if unanswered is not None:
-            before, status = unanswered
-            told = (released(before, Release(in_doubt=True, verdict="unknown", http_status=status)),)
-            write = Write(write.statement, *write.then, *told)
 
         def read_back(outcomes: Sequence[Outcome]) -> Claim | Overtaken | None:
             # The slot before the row: a Galera node may apply another worker's claim between two reads, and
@@ -111,15 +95,23 @@ class SqlGrantStore:
             if row is not None and row.claim_id == claim.id:
                 return claim
             if row is None or row.version != seen.version or row.ended_at is not None:
-                for each in told:
-                    self._tell_ledger(each)
                 return Overtaken(None if row is None else self._grant_from(row))
             if held:
                 raise LedgerConflict(seen.id, claim.redeems, doubts)
             return None
 
         won = cast("Claim | Overtaken", claim)
-        return self._transactions.write_until(write, values=values, written=won, read_back=read_back)
+        return self._transactions.write_until(self._claims, values=values, written=won, read_back=read_back)
+
+    def renew(self, claim: Claim, *, seconds: float) -> bool:
+        """Extend the deadline of the claim, in one try: the holder repeats it a moment later."""
+        values = {
+            "the_grant_id": claim.grant_id,
+            "the_claim_id": claim.id,
+            "the_redeems": claim.redeems,
+            "the_seconds": seconds,
+        }
+        return self._transactions.write(self._renews, values=values) is Outcome.WRITTEN
 
     def save(
         self, seen: Grant, claim: Claim, tokens: TokenSet, *, http_status: int | None = None
@@ -158,9 +150,12 @@ class SqlGrantStore:
             read_back=read_back,
         )
 
-    def release(self, claim: Claim, how: Release) -> bool:
+    def release(
+        self, claim: Claim, verdict: Verdict, *, in_doubt: bool = False, retry_after: float | None = None
+    ) -> bool:
         """Clear the claim by its id."""
-        statement, settles = releasing(claim, how), released(claim, how)
+        statement = releasing(claim, verdict, in_doubt=in_doubt, retry_after=retry_after)
+        settles = released(claim, verdict)
         done = self._written(
             claim.grant_id,
             (statement, settles),
@@ -174,19 +169,14 @@ class SqlGrantStore:
         return done
 
     def end(
-        self,
-        grant_id: str,
-        reason: EndReason,
-        *,
-        claim: Claim | None = None,
-        http_status: int | None = None,
+        self, grant_id: str, reason: EndReason, *, claim: Claim | None = None, verdict: Verdict | None = None
     ) -> bool:
         """End the row, or end it as far as the claim may."""
         statement = ending(reason).where(_row.id == grant_id)
         settles: tuple[Update, ...] = ()
         wakes = None
         if claim is not None:
-            settles = (refused(claim, http_status),)
+            settles = () if verdict is None else (settled(claim, verdict),)
             wakes = self._waiters_of(claim)
             statement = statement.where(_row.claim_id == claim.id, _row.token_version == claim.redeems)
 

@@ -87,6 +87,7 @@ def grant_from_row(row: Row[Any], sealer: Sealer) -> Grant:
         doubts=row.doubts,
         retry_at=row.retry_at,
         failure=row.failure,
+        failure_code=row.failure_code,
         failures=row.failures,
         ended_at=row.ended_at,
         end_reason=row.end_reason,

@@ -205,7 +205,7 @@ class _Watch:
         self._listener.end(self)
 
     @property
-    def is_told(self) -> bool:
+    def is_notified(self) -> bool:
         """Whether no notification since the watch began can have been missed."""
         return self._listener.is_heard_since(self._hearing)
 
