@@ -15,9 +15,7 @@ from .outcomes import Overtaken, SaveOutcome
 from .tokens import Claim, EndReason, Grant, NewGrant, Secret, TokenSet, Unsaved
 from .verdict import Verdict
 
-EventName = Literal[
-    "claimed", "token_rotated", "grant_ended", "rotation_failed", "scopes_changed", "save_failed"
-]
+EventName = Literal["claimed", "token_rotated", "grant_ended", "rotation_failed", "scopes_changed", "save_failed"]
 """What happened: this worker won the claim; a redemption was saved; the provider refused the refresh token, or
 the user signed out; a redemption brought no token set; the provider granted other scopes than before; a token
 set could not be saved yet."""

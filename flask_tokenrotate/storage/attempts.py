@@ -1,4 +1,4 @@
-"""The sign-ins under way on SQLAlchemy: `ports.AttemptStore` for every engine."""
+"""Sign-in attempts on SQLAlchemy: `attempts.AttemptStore` for every engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
 
-from ..attempts import Attempt, AttemptMiss
+from ..attempts import KEEP_EXPIRED_SECONDS, Attempt, AttemptMiss
 from ..errors import StoreUnavailable
 from ..rotation.tokens import Secret
 from .database.engine import Database
@@ -20,14 +20,11 @@ from .rows import hashed
 from .sealed.content import Malformed, facts_in, text, texts_or_none
 from .sealed.sealing import Binding, DoesNotOpen, Sealer
 
-KEEP_EXPIRED_SECONDS = 3600.0
-"""How long an expired attempt is kept, to tell a user who comes back late that it has expired."""
-
 _row = attempts.c
 
 
 class SqlAttemptStore:
-    """The attempts in a database; the contract is `ports.AttemptStore`."""
+    """The attempts in a database; the contract is `attempts.AttemptStore`."""
 
     def __init__(self, database: Database, sealer: Sealer) -> None:
         self._transactions = Transactions(database)

@@ -14,16 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from ..attempts import Attempt, AttemptMiss
+from ..attempts import KEEP_EXPIRED_SECONDS, Attempt, AttemptMiss
 from ..errors import LedgerConflict, RescueFailed
 from ..rotation.outcomes import Overtaken, SaveOutcome
 from ..rotation.ports import Clock, Event
 from ..rotation.protocol import MAX_POSTS
 from ..rotation.tokens import Claim, EndReason, Grant, NewGrant, Secret, StandingClaim, TokenSet, Unsaved
 from ..rotation.verdict import Rotated, Verdict
-
-KEEP_EXPIRED_SECONDS = 3600.0
-"""How long an expired attempt is kept, as in the real store."""
 
 
 class DatabaseClock(Protocol):

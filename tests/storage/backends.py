@@ -21,7 +21,7 @@ from flask_tokenrotate.storage.sealed.sealing import sealer_from
 from flask_tokenrotate.testing.clock import ManualClock
 from flask_tokenrotate.testing.memory import MemoryAttemptStore, MemoryGrantStore
 
-SEALER = sealer_from(None, "a secret key for tests")
+SEALER = sealer_from((), "a secret key for tests")
 
 
 @dataclass(frozen=True, kw_only=True)
