@@ -25,7 +25,7 @@ from .merging import Changes, Fields, pack, unpack, values_of
 from .session import Cookie, ServerSession
 
 if TYPE_CHECKING:
-    from .store import SqlSessionStore
+    from .store import SqlSessionStore, StoredSession
 
 logger = logging.getLogger("flask_tokenrotate")
 
@@ -83,20 +83,20 @@ class ServerSessionInterface(SessionInterface):
                 return Cookie.LEAVE
             self._insert(app, session.sid, fields)
             return Cookie.SEND
-        patience = self._store.patience()
-        while stored is not None:
+
+        def write(stored: StoredSession | None) -> Cookie | None:
+            if stored is None:
+                return _dropped()
             newest = unpack(stored.data)
             fields = changes.onto(newest)
             if fields == newest:
                 return Cookie.LEAVE
             if not fields:
-                if self._store.end(Secret(session.sid), seen_version=stored.version):
-                    return Cookie.DELETE
-            elif self._replace(app, session.sid, fields, stored.version):
-                return Cookie.SEND
-            patience.spend()
-            stored = self._store.load(Secret(session.sid))
-        return _dropped()
+                ended = self._store.end(Secret(session.sid), seen_version=stored.version)
+                return Cookie.DELETE if ended else None
+            return Cookie.SEND if self._replace(app, session.sid, fields, stored.version) else None
+
+        return self._store.change(Secret(session.sid), stored, write)
 
     def _move(self, app: Flask, session: ServerSession, changes: Changes) -> Cookie:
         """Store the session under its new id, then end the row of the former one.
@@ -104,10 +104,11 @@ class ServerSessionInterface(SessionInterface):
         In this order: between the two, `end_everywhere` finds one of the rows at least. If it ended
         the former one, that row no longer ends here, and the new one is left with this request's own.
         """
-        former, stored = Secret(session.stored_sid or ""), session.stored
+        former = Secret(session.stored_sid or "")
         version: int | None = None
-        patience = self._store.patience()
-        while True:
+
+        def write(stored: StoredSession | None) -> Cookie | None:
+            nonlocal version
             fields = changes.onto({} if stored is None else unpack(stored.data))
             if version is not None:
                 if stored is None and not fields:
@@ -119,13 +120,13 @@ class ServerSessionInterface(SessionInterface):
             elif fields:
                 self._insert(app, session.sid, fields)
                 version = 0
-            if stored is None or self._store.end(former, seen_version=stored.version):
-                break
-            patience.spend()
-            stored = self._store.load(former)
-        if version is not None:
-            return Cookie.SEND
-        return Cookie.LEAVE if stored is None else Cookie.DELETE
+            if stored is not None and not self._store.end(former, seen_version=stored.version):
+                return None
+            if version is not None:
+                return Cookie.SEND
+            return Cookie.LEAVE if stored is None else Cookie.DELETE
+
+        return self._store.change(former, session.stored, write)
 
     def _insert(self, app: Flask, sid: str, fields: Fields) -> None:
         self._store.insert(Secret(sid), pack(fields), **_about(app, fields))

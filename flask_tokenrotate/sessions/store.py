@@ -7,15 +7,17 @@ that is repeated after a broken connection cannot bring it back.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain, count
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Row, Update, delete, insert, select, update
 
 from ..rotation.tokens import Secret
 from ..storage.database.engine import Database
 from ..storage.database.schema import db_now, grants, sessions
-from ..storage.database.transactions import Outcome, Patience, Transactions
+from ..storage.database.transactions import Outcome, Transactions
 from ..storage.rows import exactly, hashed, is_storable
 from ..storage.statements import ending, living_of
 
@@ -23,6 +25,8 @@ KEEP_ENDED_SECONDS = 3600.0
 """How long the row of an ended session is kept: longer than any request takes."""
 
 _row = sessions.c
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,10 +47,6 @@ class SqlSessionStore:
     def __init__(self, database: Database) -> None:
         self._transactions = Transactions(database)
 
-    def patience(self) -> Patience:
-        """Return the patience for one change that may have to be tried several times."""
-        return self._transactions.patience()
-
     def load(self, session_id: Secret) -> StoredSession | None:
         """Return the session, None where it does not exist."""
         row = self._read(session_id)
@@ -56,12 +56,23 @@ class SqlSessionStore:
         """Store a new session for ``seconds``, at version 0; ``session_id`` was never used before."""
         values = {"data": data, "user_id": user_id, "expires_at": db_now() + seconds}
         statement = insert(sessions).values(id_hash=hashed(session_id), version=0, **values)
-        patience = self.patience()
-        while self._transactions.write(statement) is not Outcome.WRITTEN:
+        self._transactions.write_until(
+            statement,
+            written=True,
             # Ended rows count too: this one may have been written, and ended by its user, in the meantime.
-            if self._read(session_id, living=False) is not None:
-                break
-            patience.spend()
+            read_back=lambda _: self._read(session_id, living=False) is not None or None,
+        )
+
+    def change(
+        self, session_id: Secret, seen: StoredSession | None, step: Callable[[StoredSession | None], T | None]
+    ) -> T:
+        """Call ``step`` with the session, as it is ``seen`` first and read anew then, until it has a result.
+
+        ``step`` writes by compare-and-set, and returns None where another request came first. Raises
+        `StoreUnavailable` when it comes to nothing for a few seconds.
+        """
+        newest = chain([seen], (self.load(session_id) for _ in count()))
+        return self._transactions.keep_trying(lambda: step(next(newest)))
 
     def replace(
         self, session_id: Secret, data: bytes, *, seen_version: int, user_id: str | None, seconds: float
@@ -90,8 +101,8 @@ class SqlSessionStore:
             return []
         mine = exactly(_row.user_id, user_id) & _living()
         ended: dict[str, None] = {}
-        patience = self.patience()
-        while True:
+
+        def step() -> list[str] | None:
             living = [
                 row.id for row in self._transactions.read_all(select(grants.c.id).where(living_of(user_id)))
             ]
@@ -102,25 +113,22 @@ class SqlSessionStore:
                 ending("signed_out").where(living_of(user_id)),
                 guarded=False,
             )
-            ended |= dict.fromkeys(living)
-            patience.spend()
+            ended.update(dict.fromkeys(living))
+            return None
+
+        return self._transactions.keep_trying(step)
 
     def prune(self) -> None:
         """Delete what has expired, an hour after its end what has ended."""
-        statement = delete(sessions).where(_row.expires_at <= db_now())
-        patience = self.patience()
-        while self._transactions.write(statement) not in (Outcome.WRITTEN, Outcome.UNTOUCHED):
-            patience.spend()
+        self._transactions.delete(delete(sessions).where(_row.expires_at <= db_now()))
 
     def _compare_and_set(self, statement: Update, session_id: Secret, seen_version: int) -> bool:
-        patience = self.patience()
-        while self._transactions.write(statement) is not Outcome.WRITTEN:
+        def read_back(outcomes: Sequence[Outcome]) -> bool | None:
             row = self._read(session_id)
-            if row is None or row.version != seen_version:
-                # Perhaps by this very write, if its response was lost: merging the same again is harmless.
-                return False
-            patience.spend()
-        return True
+            # False may be wrong, if this very write's response was lost: merging the same again is harmless.
+            return None if row is not None and row.version == seen_version else False
+
+        return self._transactions.write_until(statement, written=True, read_back=read_back)
 
     def _read(self, session_id: Secret, *, living: bool = True) -> Row[Any] | None:
         statement = select(sessions).where(_row.id_hash == hashed(session_id))

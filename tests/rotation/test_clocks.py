@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask_tokenrotate.rotation.rotator import Rotator
 
 from flask_tokenrotate.clock import SystemClock
 from flask_tokenrotate.errors import RotationTimeout
 from flask_tokenrotate.rotation.ports import Overtaken
 from flask_tokenrotate.rotation.protocol import Policy
 from flask_tokenrotate.rotation.redeemer import Timing
-from flask_tokenrotate.rotation.rotator import Rotator
 from flask_tokenrotate.rotation.tokens import Claim, NewGrant, Secret, TokenResponse
 from flask_tokenrotate.rotation.verdict import Verdict
 from flask_tokenrotate.storage.database.engine import Database
@@ -76,7 +76,7 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> WallClock:
 def store(tmp_path: Path) -> Iterator[JumpingStore]:
     """A real database, which has a clock of its own."""
     database = Database.from_uri("sqlite:///grants.sqlite3", folder=tmp_path)
-    yield JumpingStore(database, sealer_from(None, "a secret key for tests"))
+    yield JumpingStore(database, sealer_from((), "a secret key for tests"))
     database.engine().dispose()
 
 

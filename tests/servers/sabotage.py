@@ -15,10 +15,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from flask_tokenrotate.rotation.rescue import Rescuer
+
 from flask_tokenrotate.errors import StoreUnavailable
 from flask_tokenrotate.rotation.ports import Release, SaveOutcome
 from flask_tokenrotate.rotation.redeemer import Redeemer
-from flask_tokenrotate.rotation.rescue import Rescuer
 from flask_tokenrotate.rotation.tokens import Claim
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.transactions import Outcome, Transactions

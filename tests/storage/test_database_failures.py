@@ -14,8 +14,8 @@ from sqlalchemy.exc import DBAPIError
 
 from flask_tokenrotate.attempts import Attempt
 from flask_tokenrotate.errors import StoreUnavailable
-from flask_tokenrotate.rotation.ports import Release, SaveOutcome
-from flask_tokenrotate.rotation.tokens import Secret
+from flask_tokenrotate.rotation.outcomes import SaveOutcome
+from flask_tokenrotate.rotation.tokens import Claim, Secret
 from flask_tokenrotate.storage.database import transactions
 from flask_tokenrotate.storage.database.driver_errors import Failure, classify
 from flask_tokenrotate.storage.database.engine import Database
@@ -29,7 +29,7 @@ from ..conftest import available
 from ..servers import ENGINES, Servers
 from ..servers.cutting_proxy import CuttingProxy, Moment
 from ..servers.processes import free_port
-from .backends import claimed, loaded, new_grant, sql_stores, token_set
+from .backends import BUSY, UNKNOWN, claimed, loaded, new_grant, sql_stores, token_set
 
 ATTEMPT = Attempt(provider="p", verifier=Secret("v"), nonce=Secret("n"), redirect_uri="https://a.example/")
 
@@ -142,9 +142,22 @@ def test_a_release_cut_at_commit_is_released_once(cut: Cut) -> None:
     grant = cut.store.add(new_grant())
     claim = claimed(cut.store, grant)
     cut.arm_several()
-    assert cut.store.release(claim, Release(in_doubt=True))
+    assert cut.store.release(claim, UNKNOWN, in_doubt=True)
     row = loaded(cut.rows, grant.id)
     assert (row.standing, row.doubts, row.version) == (None, 1, 2)
+
+
+def test_a_renewal_cut_at_commit_is_not_repeated(cut: Cut) -> None:
+    """The holder hears that it was not extended, may renew again, and the claim is still its own."""
+    grant = cut.store.add(new_grant())
+    claim = claimed(cut.store, grant)
+    cut.arm("UPDATE")
+    assert not cut.store.renew(claim, seconds=10.0)
+    assert loaded(cut.rows, grant.id).version == (1 if cut.moment == "before" else 2)
+    assert cut.store.renew(claim, seconds=10.0)
+    standing = loaded(cut.rows, grant.id).standing
+    assert standing is not None
+    assert standing.claim == claim
 
 
 def test_an_insert_cut_at_commit_adds_one_row(cut: Cut) -> None:
@@ -197,7 +210,7 @@ def test_a_cut_alone_does_not_tell_what_was_written(served: CuttingProxy, moment
 WRITES: dict[str, Callable[[SqlGrantStore, Any, Any], object]] = {
     "claim": lambda store, grant, claim: claimed(store, loaded(store, grant.id), doubts=1) is not None,
     "save": lambda store, grant, claim: store.save(grant, claim, token_set(1)) is SaveOutcome.SAVED,
-    "release": lambda store, grant, claim: store.release(claim, Release(in_doubt=True)),
+    "release": lambda store, grant, claim: store.release(claim, UNKNOWN, in_doubt=True),
     "end": lambda store, grant, claim: store.end(grant.id, "signed_out"),
     "refusal": lambda store, grant, claim: store.end(grant.id, "refused", claim=claim),
     "expire": lambda store, grant, claim: store.expire(grant.id, 0),
@@ -206,7 +219,7 @@ WRITES: dict[str, Callable[[SqlGrantStore, Any, Any], object]] = {
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlGrantStore]:
-    """A store whose patience is short."""
+    """A store that waits for locks only shortly."""
     opened = Database.from_uri(
         "sqlite:///tokens.sqlite", {"connect_args": {"timeout": 0.01}}, folder=tmp_path
     )
@@ -247,15 +260,28 @@ def test_a_write_goes_by_the_row(
     assert loaded(store, grant.id).version == (1 if name == "expire" else 2)
 
 
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_renewal_is_tried_once(
+    store: SqlGrantStore, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
+) -> None:
+    """The holder reads its socket meanwhile: whatever came of the write, it is not repeated here."""
+    claim = claimed(store, store.add(new_grant()))
+    said = [outcome]
+    monkeypatch.setattr(store._transactions, "write", lambda *statements, **how: said.pop())
+    monkeypatch.setattr(store._transactions, "read_all", lambda *statements, **how: pytest.fail("a read"))
+    assert store.renew(claim, seconds=10.0) is (outcome is Outcome.WRITTEN)
+    assert said == []
+
+
 @pytest.mark.parametrize("name", WRITES)
 def test_a_write_that_never_gets_through_ends_in_an_error(
     store: SqlGrantStore, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Bounded: after the patience the caller gets our error, and the row is as it was."""
+    """Bounded: in the end the caller gets our error, and the row is as it was."""
     grant = store.add(new_grant())
     claim = claimed(store, grant)
     before = loaded(store, grant.id)
-    monkeypatch.setattr(transactions, "PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(transactions, "KEEP_TRYING_SECONDS", 0.02)
     monkeypatch.setattr(store._transactions, "write", lambda *statements, **how: Outcome.LOST)
     with pytest.raises(StoreUnavailable, match="lock"):
         WRITES[name](store, grant, claim)
@@ -270,7 +296,7 @@ def test_a_locked_file_is_readable_and_not_writable(
     store: SqlGrantStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While another process writes, reads go on; a write waits, gives up with our error, and works later."""
-    monkeypatch.setattr(transactions, "PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(transactions, "KEEP_TRYING_SECONDS", 0.02)
     grant = store.add(new_grant())
     other = sqlite3.connect(tmp_path / "tokens.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -293,7 +319,7 @@ def test_a_locked_row_is_readable_and_not_writable(
     request: pytest.FixtureRequest, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lock wait that runs out (55P03, 1205) is a lost race, bounded, and leaves no transaction open."""
-    monkeypatch.setattr(transactions, "PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(transactions, "KEEP_TRYING_SECONDS", 0.02)
     waits = LOCK_WAITS[request.node.callspec.params["database"]]
     opened = Database.from_uri(database, {"connect_args": waits, "isolation_level": "READ COMMITTED"})
     create_tables(opened.engine())
@@ -387,6 +413,8 @@ def test_a_server_that_is_down_is_unavailable_for_every_method() -> None:
         lambda: store.load("x"),
         lambda: store.find("u", "p"),
         lambda: store.end("x", "signed_out"),
+        lambda: store.renew(Claim(id="c", grant_id="x", version=1, redeems=0), seconds=10.0),
+        lambda: store.release(Claim(id="c", grant_id="x", version=1, redeems=0), BUSY),
         lambda: attempts.begin(Secret("s"), Secret("b"), ATTEMPT, seconds=1),
         lambda: attempts.take(Secret("s"), Secret("b")),
     ]

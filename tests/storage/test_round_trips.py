@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from flask_tokenrotate.rotation.rotator import Rotator
 from sqlalchemy import event
 
 from flask_tokenrotate.clock import SystemClock
 from flask_tokenrotate.rotation.protocol import Policy
 from flask_tokenrotate.rotation.redeemer import Timing
-from flask_tokenrotate.rotation.rotator import Rotator
 from flask_tokenrotate.rotation.tokens import Claim, Grant
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.tables import create_tables

@@ -199,12 +199,12 @@ def test_an_insert_whose_answer_is_lost(
     write = Transactions.write
     tries = []
 
-    def unanswered(self: Transactions, *statements: object) -> Outcome:
+    def unanswered(self: Transactions, *statements: Any, **options: Any) -> Outcome:
         tries.append(1)
         if len(tries) > 1:
-            return write(self, *statements)  # type: ignore[arg-type]
+            return write(self, *statements, **options)
         if outcome is Outcome.UNKNOWN:
-            write(self, *statements)  # type: ignore[arg-type]
+            write(self, *statements, **options)
         return outcome
 
     monkeypatch.setattr(Transactions, "write", unanswered)

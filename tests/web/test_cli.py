@@ -179,7 +179,7 @@ class TestRotateKeys:
 
     def test_an_unreadable_row_is_named_and_fails_the_command(self, make_app: MakeApp, adopted: str) -> None:
         """The exit code is 1; grant and fingerprint are shown, neither token nor key."""
-        fingerprint = sealer_from(KEYS[0], None).fingerprints[0]
+        fingerprint = sealer_from([KEYS[0]], None).fingerprints[0]
         result = self.run(make_app, KEYS[1])
         assert result.exit_code == 1
         assert f"grant {adopted}: no configured key opens it; sealed with {fingerprint}" in result.output

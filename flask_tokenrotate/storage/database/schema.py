@@ -63,6 +63,7 @@ grants = Table(
     Column("doubts", Integer, nullable=False),
     Column("retry_at", Double),
     Column("failure", _text(NAME_LENGTH)),
+    Column("failure_code", _text(NAME_LENGTH)),
     Column("failures", Integer, nullable=False),
     Column("ended_at", Double),
     Column("end_reason", _text(32)),

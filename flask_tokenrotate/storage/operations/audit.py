@@ -12,12 +12,10 @@ from typing import Any
 from sqlalchemy import Select, and_, delete, exists, func, or_, select
 
 from ...rotation.protocol import MAX_POSTS
+from ...rotation.verdict import CONSEQUENCES, Rotated
 from ..database.engine import Database
 from ..database.schema import db_now, grants, redemptions
-from ..database.transactions import Outcome, Transactions
-
-UNSPENT = ("busy", "not_sent", "not_posted", "misconfigured")
-"""Verdicts after which a refresh token may be redeemed as if nothing had been."""
+from ..database.transactions import Transactions
 
 BATCH = 500
 """Rows that are deleted in one transaction."""
@@ -87,14 +85,10 @@ class Audit:
             or_(_grant.token_version == _row.version, _grant.token_version <= _row.redeems),
         )
         old = select(_row.claim_id).where(_row.claimed_at < db_now() - days * DAY, ~needed).limit(BATCH)
-        patience = self._transactions.patience()
         pruned = 0
         while batch := [row.claim_id for row in self._transactions.read_all(old)]:
-            outcome = self._transactions.write(delete(redemptions).where(_row.claim_id.in_(batch)))
-            if outcome in (Outcome.LOST, Outcome.UNKNOWN):
-                patience.spend()
-            else:
-                pruned += len(batch)
+            self._transactions.delete(delete(redemptions).where(_row.claim_id.in_(batch)))
+            pruned += len(batch)
         return pruned
 
 
@@ -121,11 +115,14 @@ def _rules() -> Iterator[tuple[Select[Any], str]]:
         select(_row.grant_id, _row.version, posts).group_by(_row.grant_id, _row.version).having(posts > 1),
         "{posts} claims were taken at version {version}",
     )
+    # A verdict that is in neither list is a later version's, which knows what it means.
+    unspent = [name for name, consequences in CONSEQUENCES.items() if consequences.spent is False]
+    held = [name for name in CONSEQUENCES if name not in unspent]
     yield (
         select(_row.grant_id, _row.claim_id, _row.verdict).where(
             or_(
-                and_(spent, _row.verdict.in_(UNSPENT)),
-                and_(_row.slot.is_(None), or_(_row.verdict.is_(None), _row.verdict.not_in(UNSPENT))),
+                and_(spent, _row.verdict.in_(unspent)),
+                and_(_row.slot.is_(None), or_(_row.verdict.is_(None), _row.verdict.in_(held))),
             )
         ),
         "the slot of claim {claim_id} contradicts its verdict {verdict}",
@@ -135,9 +132,8 @@ def _rules() -> Iterator[tuple[Select[Any], str]]:
 
 def _rules_of_rows() -> Iterator[tuple[Select[Any], str]]:
     """Yield the rules about the ledger and the grants' rows together."""
-    brought = exists().where(
-        _row.grant_id == _grant.id, _row.version == _grant.token_version, _row.verdict == "rotated"
-    )
+    rotated = _row.verdict == Rotated.consequences.ledger_name
+    brought = exists().where(_row.grant_id == _grant.id, _row.version == _grant.token_version, rotated)
     yield (
         select(_grant.id.label("grant_id"), _grant.token_version).where(_grant.token_version > 0, ~brought),
         "no redemption in the ledger brought the stored token version {token_version}",
@@ -146,7 +142,7 @@ def _rules_of_rows() -> Iterator[tuple[Select[Any], str]]:
     yield (
         select(_row.grant_id, _row.version, _grant.token_version)
         .select_from(same_grant)
-        .where(_row.verdict == "rotated", _row.version > _grant.token_version, _grant.ended_at.is_(None)),
+        .where(rotated, _row.version > _grant.token_version, _grant.ended_at.is_(None)),
         "token version {version} was received, but the row has version {token_version}",
     )
     yield (

@@ -69,22 +69,22 @@ def _next_rows(after: str, batch: int) -> Select[Any]:
 
 def _reseal_row(transactions: Transactions, sealer: Sealer, row: Row[Any]) -> bool | Unreadable:
     """Return whether this call resealed the row; it does nothing where the first key sealed it."""
-    patience = transactions.patience()
-    seen: Row[Any] | None = row
-    unanswered = False
-    while seen is not None and fingerprint_of(seen.sealed) != sealer.fingerprints[0]:
+    newest = select(*_SEALED_COLUMNS).where(_row.id == row.id)
+    outcomes: list[Outcome] = []
+
+    def step() -> bool | None:
+        seen = transactions.read(newest) if outcomes else row
+        if seen is None or fingerprint_of(seen.sealed) == sealer.fingerprints[0]:
+            return Outcome.UNKNOWN in outcomes
         bound_to = binding(seen.id, seen.provider, seen.user_id, seen.subject)
-        try:
-            sealed = sealer.seal(sealer.open(seen.sealed, bound_to), bound_to)
-        except DoesNotOpen as error:
-            return Unreadable(grant_id=seen.id, sealed_with=error.sealed_with)
-        outcome = transactions.write(_write_back(seen, sealed))
-        if outcome is Outcome.WRITTEN:
-            return True
-        unanswered = unanswered or outcome is Outcome.UNKNOWN
-        patience.spend()
-        seen = transactions.read(select(*_SEALED_COLUMNS).where(_row.id == row.id))
-    return unanswered
+        sealed = sealer.seal(sealer.open(seen.sealed, bound_to), bound_to)
+        outcomes.append(transactions.write(_write_back(seen, sealed)))
+        return True if outcomes[-1] is Outcome.WRITTEN else None
+
+    try:
+        return transactions.keep_trying(step)
+    except DoesNotOpen as error:
+        return Unreadable(grant_id=row.id, sealed_with=error.sealed_with)
 
 
 def _write_back(seen: Row[Any], sealed: bytes) -> Update:

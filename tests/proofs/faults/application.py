@@ -24,7 +24,7 @@ def create_app() -> Flask:
     # Each cell lets a grant fail; this is not the test of what many failing ones bring about.
     breaker.FAILING_GRANTS = 1_000_000
     # A locked SQLite file must not delay a request for longer than a server that is away.
-    transactions.PATIENCE_SECONDS = 0.5
+    transactions.KEEP_TRYING_SECONDS = 0.5
     sqlite = {"pysqlite": {"timeout": 0.2, "factory": CuttableConnection}}
     urls._CONNECT_DEFAULTS = {**urls._CONNECT_DEFAULTS, **sqlite}
     app = application.create_app()
