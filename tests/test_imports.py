@@ -24,7 +24,9 @@ ALLOWED = {
     "rotation": {"errors", "forks"},
     "storage": {"errors", "forks", "attempts", "rotation", "sqlalchemy", "cryptography", "pymysql", "psycopg"},
     "sessions": {"errors", "rotation", "storage", "web", "flask", "msgspec", "werkzeug", "sqlalchemy"},
-    "providers": {"errors", "loopback", "rotation", "requests", "requests_oauthlib", "oauthlib", "urllib3"},
+    "providers": {
+        "errors", "forks", "loopback", "rotation", "requests", "requests_oauthlib", "oauthlib", "urllib3",
+    },
     "testing": {
         "errors", "attempts", "rotation", "sessions", "web", "requests", "oauthlib", "werkzeug", "jinja2", "pytest", "click",
     },

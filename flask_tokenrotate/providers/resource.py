@@ -7,13 +7,28 @@ from typing import Any
 
 import requests
 from requests.auth import AuthBase
+from requests_oauthlib import OAuth2Session
 
 from ..errors import InvalidTokenResponse
 from ..rotation.tokens import Secret
-from .transport import PlainSession
+from .transport import ignore_surroundings
+from .urls import check_url
 
 TIMEOUT = (3.0, 30.0)
 """Seconds to connect, and seconds between two bytes of the answer."""
+
+
+class PlainSession(OAuth2Session):
+    """A requests-oauthlib session that takes nothing from its surroundings but a CA bundle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        ignore_surroundings(self)
+
+    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
+        """Send a request; raises `ConfigurationError` for plain http to anything but this machine."""
+        check_url(url, "The address of this request")
+        return requests.Session.request(self, method, url, *args, **kwargs)
 
 
 class ProtectedSession(PlainSession):

@@ -6,7 +6,7 @@ SQLAlchemy and requests-oauthlib. One contract suite runs over every store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -183,11 +183,15 @@ class Rescue(Protocol):
 class TokenEndpoint(Protocol):
     """The provider's token and revocation endpoints. Never raises for what the provider does."""
 
-    def redeem(self, provider: str, refresh_token: Secret, *, deadline: float) -> Verdict:
+    def redeem(
+        self, provider: str, refresh_token: Secret, *, send_by: float, keep_waiting: Callable[[], float]
+    ) -> Verdict:
         """Post the refresh token once and return what the response meant.
 
-        All of it (connect, send, response) ends by ``deadline`` on `Clock.monotonic`, which is looked
-        at again right before the first byte leaves: after it nothing is sent (`NotSent`).
+        Connecting and sending end by ``send_by`` on `Clock.monotonic`, which is checked again right before
+        the first byte leaves: after it nothing is sent (`NotSent`). Then ``keep_waiting`` is called before
+        each read of the response; it returns until when that read may wait, and must not raise. When that
+        moment has passed already, the connection is aborted (`Unknown`).
         """
         ...
 

@@ -130,7 +130,10 @@ class Redeemer:
         refresh_token = grant.tokens.refresh_token
         if refresh_token is None or now + self._timing.redeem > claimed_at + self._timing.claim:
             return None
-        verdict = self._endpoint.redeem(grant.provider, refresh_token, deadline=now + self._timing.redeem)
+        deadline = now + self._timing.redeem
+        verdict = self._endpoint.redeem(
+            grant.provider, refresh_token, send_by=deadline, keep_waiting=lambda: deadline
+        )
         self.breaker.record(grant.provider, grant.id, verdict)
         return verdict
 

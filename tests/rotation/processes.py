@@ -28,7 +28,9 @@ class ScriptedEndpoint:
         self.revoked: list[str] = []
         self.revokes = True
 
-    def redeem(self, provider: str, refresh_token: Secret, *, deadline: float) -> Verdict:
+    def redeem(
+        self, provider: str, refresh_token: Secret, *, send_by: float, keep_waiting: Callable[[], float]
+    ) -> Verdict:
         self.posts.append(refresh_token.reveal())
         step = self.script.pop(0) if self.script else self.rotated()
         return step() if callable(step) else step

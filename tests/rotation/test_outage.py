@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -37,9 +37,11 @@ class CountingEndpoint(OAuthEndpoint):
 
     calls = 0
 
-    def redeem(self, provider: str, refresh_token: Secret, *, deadline: float) -> Verdict:
+    def redeem(
+        self, provider: str, refresh_token: Secret, *, send_by: float, keep_waiting: Callable[[], float]
+    ) -> Verdict:
         self.calls += 1
-        return super().redeem(provider, refresh_token, deadline=deadline)
+        return super().redeem(provider, refresh_token, send_by=send_by, keep_waiting=keep_waiting)
 
     def revoke(self, provider: str, tokens: TokenSet) -> bool:
         raise AssertionError("nobody signs out here")
