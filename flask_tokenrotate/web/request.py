@@ -89,9 +89,9 @@ class RequestGrants:
             self._note(fresh)
         return fresh
 
-    def of_grant(self, grant_id: str) -> Fresh:
+    def of_grant(self, grant_id: str, min_ttl: float | None = None) -> Fresh:
         """Return the token set of a grant by its id. Raises whatever `Rotator.fresh` raises."""
-        fresh = self.memo.fresh(self.state.rotator, grant_id)
+        fresh = self.memo.fresh(self.state.rotator, grant_id, min_ttl=min_ttl)
         self._note(fresh)
         return fresh
 

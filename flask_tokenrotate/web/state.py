@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,14 +12,15 @@ from flask.sessions import SessionInterface
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from requests_oauthlib import OAuth2Session
+
     from ..attempts import AttemptStore
     from ..config import Settings
     from ..providers.endpoint import OAuthEndpoint
     from ..providers.profile import Provider
-    from ..providers.resource import ProtectedSession
     from ..rotation.ports import Clock, GrantStore
     from ..rotation.rotator import Rotator
-    from ..rotation.tokens import Secret
+    from ..rotation.sighting import Fresh
     from ..sessions.store import SqlSessionStore
     from ..storage.operations.audit import Audit
     from ..storage.operations.reseal import Resealed
@@ -27,21 +28,6 @@ if TYPE_CHECKING:
 
 
 EXTENSION = "tokenrotate"
-
-
-class AuthorizationUrl(Protocol):
-    """Returns the address that the browser is sent to: `providers.authorize.authorization_url`."""
-
-    def __call__(
-        self,
-        provider: Provider,
-        *,
-        redirect_uri: str,
-        state: Secret,
-        verifier: Secret,
-        nonce: Secret,
-        scopes: Iterable[str],
-    ) -> str: ...
 
 
 Identify = Callable[[str, Mapping[str, Any]], str | None]
@@ -82,9 +68,10 @@ class State:
     """The wired parts of one application. Made by `TokenRotate.init_app`, read by everything in `web`.
 
     ``provider`` returns a profile by name or raises `UnknownProvider`; ``provider_names`` lists the
-    registered ones. ``api`` returns the session for calls with an access token. ``prune`` deletes what
-    has expired, table by table. ``identify`` maps (provider, claims) to the application's own user id.
-    ``accepted_sessions`` is the session interface that was last found to keep sessions on the server.
+    registered ones. ``api`` makes a session for API calls from two functions: one reads the token, one
+    replaces a refused one. ``prune`` deletes what has expired, table by table. ``identify`` maps
+    (provider, claims) to the application's own user id. ``accepted_sessions`` is the session interface
+    that was last found to keep sessions on the server.
     """
 
     settings: Settings
@@ -93,8 +80,7 @@ class State:
     sessions: SqlSessionStore
     maintenance: Maintenance
     endpoint: OAuthEndpoint
-    authorization_url: AuthorizationUrl
-    api: Callable[[], ProtectedSession]
+    api: Callable[[Callable[[], Fresh], Callable[[Fresh], Fresh]], OAuth2Session]
     rotator: Rotator
     clock: Clock
     provider: Callable[[str], Provider]
