@@ -13,16 +13,14 @@ from flask import Flask
 from .clock import SystemClock
 from .config import Settings
 from .errors import ConfigurationError, UnknownProvider
-from .providers.authorize import authorization_url, code_challenge
 from .providers.build import build_provider
 from .providers.endpoint import OAuthEndpoint
 from .providers.profile import Provider
 from .providers.redaction import install_redaction
-from .providers.resource import ProtectedSession
+from .providers.token_session import SharedConnections, TokenSession
 from .rotation.assembly import Rotation
 from .rotation.holding import Timing
 from .rotation.protocol import Policy
-from .rotation.tokens import Secret
 from .sessions.interface import set_up_sessions
 from .sessions.store import SqlSessionStore
 from .storage.attempts import SqlAttemptStore
@@ -103,8 +101,7 @@ def _state(
         sessions=sessions,
         maintenance=_Maintenance(database, sealer),
         endpoint=endpoint,
-        authorization_url=_authorization_url,
-        api=_sessions_by_process(),
+        api=functools.partial(TokenSession, SharedConnections()),
         rotation=rotation,
         threads=threads,
         clock=clock,
@@ -149,19 +146,6 @@ class _Maintenance:
         from .storage.operations.reseal import reseal
 
         return reseal(self._database, self._sealer)
-
-
-def _authorization_url(provider: Provider, *, verifier: Secret, **request: Any) -> str:
-    return authorization_url(provider, challenge=code_challenge(verifier), **request)
-
-
-def _sessions_by_process() -> Callable[[], ProtectedSession]:
-    """Return what returns this process's session for API calls.
-
-    A connection that two processes of a fork share would mix up the answers of two users.
-    """
-    session_of = functools.lru_cache(maxsize=1)(lambda pid: ProtectedSession())
-    return lambda: session_of(os.getpid())
 
 
 def _database(app: Flask, settings: Settings, engine: Any) -> Database:

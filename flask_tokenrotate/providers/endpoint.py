@@ -10,39 +10,41 @@ from urllib.parse import quote_plus
 from ..errors import ProviderUnavailable, SignInFailed
 from ..rotation.ports import Clock
 from ..rotation.tokens import Secret, TokenSet
-from ..rotation.verdict import NOT_PROCESSED, HttpResponse, NoResponse, Verdict, verdict
+from ..rotation.http_response import HttpResponse, NoResponse
+from ..rotation.verdict import NOT_PROCESSED, Verdict, verdict
+from .call import Call
 from .profile import Provider
-from .transport import Call, send
+from .transport import send
+
+REVOKE_SECONDS = 5.0
+"""Seconds that revoking one token set may take, all its calls together."""
 
 
 class OAuthEndpoint:
     """The token, revocation and userinfo endpoints of all registered providers (`ports.TokenEndpoint`).
 
-    ``connect_seconds`` bounds connecting with TLS within each call's own deadline;
-    ``revoke_seconds`` is all the time that revoking one token set may take. Deadlines are points in
-    time on ``clock.monotonic``. Nothing is kept between calls.
+    ``connect_seconds`` bounds connecting with TLS within each call. Deadlines are moments on
+    ``clock.monotonic``, in seconds. Nothing is kept between calls.
     """
 
     def __init__(
-        self,
-        providers: Callable[[str], Provider],
-        clock: Clock,
-        *,
-        connect_seconds: float = 3.0,
-        revoke_seconds: float = 5.0,
+        self, providers: Callable[[str], Provider], clock: Clock, *, connect_seconds: float = 3.0
     ) -> None:
         self._providers = providers
         self._clock = clock
         self._connect_seconds = connect_seconds
-        self._revoke_seconds = revoke_seconds
 
-    def redeem(self, provider: str, refresh_token: Secret, *, deadline: float) -> Verdict:
+    def redeem(
+        self, provider: str, refresh_token: Secret, *, send_by: float, keep_waiting: Callable[[], float]
+    ) -> Verdict:
         """Post the refresh token once (RFC 6749 section 6) and return what the response meant.
 
-        No scope is sent: the grant keeps the one it has.
+        No scope is sent: the grant keeps the one it has. ``send_by`` and ``keep_waiting`` are those of
+        `Call`.
         """
+        profile = self._providers(provider)
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
-        return self._ask_for_tokens(self._providers(provider), form, deadline)
+        return self._ask_for_tokens(profile, form, self._call(send_by, keep_waiting))
 
     def exchange(
         self, provider: str, code: Secret, *, verifier: Secret, redirect_uri: str, deadline: float
@@ -54,7 +56,7 @@ class OAuthEndpoint:
             "code_verifier": verifier.reveal(),
             "redirect_uri": redirect_uri,
         }
-        return self._ask_for_tokens(self._providers(provider), form, deadline)
+        return self._ask_for_tokens(self._providers(provider), form, self._call_until(deadline))
 
     def revoke(self, provider: str, tokens: TokenSet) -> bool:
         """Revoke the tokens (RFC 7009), best effort; return whether the provider confirmed the first.
@@ -65,11 +67,14 @@ class OAuthEndpoint:
         profile = self._providers(provider)
         if profile.revocation_endpoint is None:
             return False
-        deadline = self._clock.monotonic() + self._revoke_seconds
+        deadline = self._clock.monotonic() + REVOKE_SECONDS
         forms = [{"token": tokens.access_token.reveal(), "token_type_hint": "access_token"}]
         if tokens.refresh_token is not None:
             forms.insert(0, {"token": tokens.refresh_token.reveal(), "token_type_hint": "refresh_token"})
-        answers = [self._post(profile, profile.revocation_endpoint, form, deadline) for form in forms]
+        answers = [
+            self._post(profile, profile.revocation_endpoint, form, self._call_until(deadline))
+            for form in forms
+        ]
         return isinstance(answers[0], HttpResponse) and 200 <= answers[0].status < 300
 
     def userinfo(self, provider: str, access_token: Secret, *, deadline: float) -> dict[str, object]:
@@ -82,7 +87,7 @@ class OAuthEndpoint:
         if profile.userinfo_endpoint is None:
             raise _no_userinfo(profile, "has no userinfo_endpoint registered")
         headers = {"Authorization": f"Bearer {access_token.reveal()}"}
-        outcome = send(self._call(deadline), "GET", profile.userinfo_endpoint, headers=headers)
+        outcome = send(self._call_until(deadline), "GET", profile.userinfo_endpoint, headers=headers)
         if not isinstance(outcome, HttpResponse) or _is_busy(outcome.status):
             raise ProviderUnavailable(profile.name, retry_after=1.0)
         if outcome.status != 200:
@@ -97,18 +102,26 @@ class OAuthEndpoint:
             )
         return claims
 
-    def _ask_for_tokens(self, profile: Provider, form: Mapping[str, str], deadline: float) -> Verdict:
+    def _ask_for_tokens(self, profile: Provider, form: Mapping[str, str], call: Call) -> Verdict:
         form = {**profile.token_params, **form}
-        return verdict(self._post(profile, profile.token_endpoint, form, deadline), profile.response_rules)
+        return verdict(self._post(profile, profile.token_endpoint, form, call), profile.response_rules)
 
     def _post(
-        self, profile: Provider, url: str, form: Mapping[str, str], deadline: float
+        self, profile: Provider, url: str, form: Mapping[str, str], call: Call
     ) -> HttpResponse | NoResponse:
         headers, credentials = client_credentials(profile)
-        return send(self._call(deadline), "POST", url, headers=headers, form={**form, **credentials})
+        return send(call, "POST", url, headers=headers, form={**form, **credentials})
 
-    def _call(self, deadline: float) -> Call:
-        return Call(self._clock, deadline=deadline, connect_seconds=self._connect_seconds)
+    def _call(self, send_by: float, keep_waiting: Callable[[], float]) -> Call:
+        return Call(
+            self._clock,
+            send_by=send_by,
+            connect_seconds=self._connect_seconds,
+            keep_waiting=keep_waiting,
+        )
+
+    def _call_until(self, deadline: float) -> Call:
+        return self._call(deadline, lambda: deadline)
 
 
 def client_credentials(profile: Provider) -> tuple[dict[str, str], dict[str, str]]:

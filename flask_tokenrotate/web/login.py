@@ -23,6 +23,7 @@ from ..errors import (
     SignInFailed,
     UnknownProvider,
 )
+from ..providers.authorize import authorization_url
 from ..rotation.tokens import Secret, parse_scopes
 from ..rotation.verdict import Misconfigured, Refused, Rotated, Verdict
 from ..sessions import grants_in_session as sessions
@@ -90,7 +91,7 @@ def login(provider: str) -> Response:
         scopes=frozenset(profile.scopes) | _asked_scopes() | sessions.asked_scopes(session, provider),
     )
     state.attempts.begin(oauth_state, Secret(browser), attempt, seconds=state.settings.attempt_seconds)
-    address = state.authorization_url(
+    address = authorization_url(
         profile,
         redirect_uri=attempt.redirect_uri,
         state=oauth_state,

@@ -79,9 +79,9 @@ class RequestGrants:
             self._finish_later()
         return fresh
 
-    def of_grant(self, grant_id: str) -> Fresh:
+    def of_grant(self, grant_id: str, min_ttl: float | None = None) -> Fresh:
         """Return the token set of a grant by its id. Raises whatever `FreshTokens.get` raises."""
-        fresh = self.memo.fresh(self.state.rotation.tokens, grant_id)
+        fresh = self.memo.fresh(self.state.rotation.tokens, grant_id, min_ttl=min_ttl)
         if fresh.rotate_ahead:
             self._finish_later()
         return fresh

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,15 +13,15 @@ from ..errors import ConfigurationError
 from ..sessions.grants_in_session import refuse_cookie_sessions
 
 if TYPE_CHECKING:
+    from requests_oauthlib import OAuth2Session
+
     from ..attempts import AttemptStore
     from ..config import Settings
     from ..providers.endpoint import OAuthEndpoint
     from ..providers.profile import Provider
-    from ..providers.resource import ProtectedSession
     from ..rotation.assembly import Rotation
     from ..rotation.ports import Clock, GrantStore
-    from ..rotation.sighting import Sighting
-    from ..rotation.tokens import Secret
+    from ..rotation.sighting import Fresh, Sighting
     from ..sessions.store import SqlSessionStore
     from ..storage.operations.audit import Audit
     from ..storage.operations.reseal import Resealed
@@ -30,21 +30,6 @@ if TYPE_CHECKING:
 
 
 EXTENSION = "tokenrotate"
-
-
-class AuthorizationUrl(Protocol):
-    """Returns the address that the browser is sent to: `providers.authorize.authorization_url`."""
-
-    def __call__(
-        self,
-        provider: Provider,
-        *,
-        redirect_uri: str,
-        state: Secret,
-        verifier: Secret,
-        nonce: Secret,
-        scopes: Iterable[str],
-    ) -> str: ...
 
 
 Identify = Callable[[str, Mapping[str, Any]], str | None]
@@ -94,9 +79,10 @@ class State:
     """The wired parts of one application. Made by `TokenRotate.init_app`, read by everything in `web`.
 
     ``provider`` returns a profile by name or raises `UnknownProvider`; ``provider_names`` lists the
-    registered ones. ``api`` returns the session for calls with an access token. ``prune`` deletes what
-    has expired, table by table. ``identify`` maps (provider, claims) to the application's own user id.
-    ``accepted_sessions`` is the session interface that was last found to keep sessions on the server.
+    registered ones. ``api`` makes a session for API calls from two functions: one reads the token, one
+    replaces a refused one. ``prune`` deletes what has expired, table by table. ``identify`` maps
+    (provider, claims) to the application's own user id. ``accepted_sessions`` is the session interface
+    that was last found to keep sessions on the server.
     """
 
     settings: Settings
@@ -105,8 +91,7 @@ class State:
     sessions: SqlSessionStore
     maintenance: Maintenance
     endpoint: OAuthEndpoint
-    authorization_url: AuthorizationUrl
-    api: Callable[[], ProtectedSession]
+    api: Callable[[Callable[[], Fresh], Callable[[Fresh], Fresh]], OAuth2Session]
     rotation: Rotation
     threads: RotationThreads | CallersThread
     clock: Clock

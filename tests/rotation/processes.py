@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from flask_tokenrotate.rotation.rotator import Rotator
+
 from flask_tokenrotate.errors import StoreUnavailable
 from flask_tokenrotate.rotation.protocol import Policy
 from flask_tokenrotate.rotation.redeemer import Timing
-from flask_tokenrotate.rotation.rotator import Rotator
 from flask_tokenrotate.rotation.tokens import Grant, NewGrant, Secret, TokenResponse, TokenSet
 from flask_tokenrotate.rotation.verdict import Rotated, Verdict
 from flask_tokenrotate.testing import ManualClock, MemoryGrantStore
@@ -28,7 +29,9 @@ class ScriptedEndpoint:
         self.revoked: list[str] = []
         self.revokes = True
 
-    def redeem(self, provider: str, refresh_token: Secret, *, deadline: float) -> Verdict:
+    def redeem(
+        self, provider: str, refresh_token: Secret, *, send_by: float, keep_waiting: Callable[[], float]
+    ) -> Verdict:
         self.posts.append(refresh_token.reveal())
         step = self.script.pop(0) if self.script else self.rotated()
         return step() if callable(step) else step

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from flask_tokenrotate.rotation.rotator import Rotator
 
 from flask_tokenrotate.errors import ProviderUnavailable
 from flask_tokenrotate.providers.build import build_provider
@@ -13,7 +14,6 @@ from flask_tokenrotate.providers.endpoint import OAuthEndpoint
 from flask_tokenrotate.rotation.breaker import FAILING_GRANTS, LONGEST_PAUSE, Breaker
 from flask_tokenrotate.rotation.protocol import Policy
 from flask_tokenrotate.rotation.redeemer import Timing
-from flask_tokenrotate.rotation.rotator import Rotator
 from flask_tokenrotate.rotation.tokens import NewGrant, Secret, TokenResponse, TokenSet
 from flask_tokenrotate.rotation.verdict import Verdict
 from flask_tokenrotate.testing import FakeProvider, ManualClock, MemoryGrantStore
@@ -37,9 +37,11 @@ class CountingEndpoint(OAuthEndpoint):
 
     calls = 0
 
-    def redeem(self, provider: str, refresh_token: Secret, *, deadline: float) -> Verdict:
+    def redeem(
+        self, provider: str, refresh_token: Secret, *, send_by: float, keep_waiting: Callable[[], float]
+    ) -> Verdict:
         self.calls += 1
-        return super().redeem(provider, refresh_token, deadline=deadline)
+        return super().redeem(provider, refresh_token, send_by=send_by, keep_waiting=keep_waiting)
 
     def revoke(self, provider: str, tokens: TokenSet) -> bool:
         raise AssertionError("nobody signs out here")

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from flask import Flask, Response, g, render_template_string, send_file, stream_with_context
 from flask.testing import FlaskClient
+from requests_oauthlib import OAuth2Session
 from sqlalchemy import event, text
 from werkzeug.serving import make_server
 
@@ -415,12 +416,82 @@ class TestHealing:
             assert client.get("/always").json == {"last": 401}
         assert fake_provider.redemptions() == 1
 
+    def test_the_session_does_what_the_token_does(
+        self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider
+    ) -> None:
+        """`current_token.session` is an `OAuth2Session` that handles a 401 as `current_token.get` does."""
+        with refusing_once() as api:
+
+            @app.get("/session")
+            @require_fresh_token
+            def with_a_session() -> dict[str, Any]:
+                session = current_token.session
+                assert isinstance(session, OAuth2Session)
+                assert session is current_token.session, "one for the request"
+                before = session.token["access_token"]
+                status = session.get(api.url).status_code
+                assert session.access_token != before
+                return {"status": status}
+
+            client = app.test_client()
+            login_as(client, expires_in=1000)
+            _age(app)
+            first = client.get("/session").json
+        assert (api.methods, first["status"]) == (["GET", "GET"], 200)
+        assert fake_provider.redemptions() == 1
+
+    def test_each_request_has_its_own_session(self, app: Flask, login_as: LoginAs) -> None:
+        """Nothing that one request sets on it is seen by the next, of the same user or another."""
+        held: list[Any] = []
+
+        @app.get("/mark")
+        @require_fresh_token
+        def mark() -> dict[str, Any]:
+            session = current_token.session
+            held.append(session)
+            marks = [*session.headers.get("X-Marks", "").split(), *session.cookies.keys()]
+            session.headers["X-Marks"] = "set"
+            session.cookies.set("mark", "set")
+            return {"marks": marks}
+
+        alice, bob = app.test_client(), app.test_client()
+        login_as(alice)
+        login_as(bob, "bob")
+        with app.app_context():  # one context for several requests, as in a test's ``with client``
+            for client in (alice, bob, alice):
+                assert client.get("/mark").json == {"marks": []}
+        assert len(set(map(id, held))) == 3
+
+    def test_a_session_belongs_to_its_provider(
+        self, make_app: MakeApp, login_as: LoginAs, fake_provider: FakeProvider
+    ) -> None:
+        """A session that is kept while another provider's token is current goes on with its own."""
+        app, rotate = make_app()
+        rotate.register("other", **fake_provider.registration())
+
+        @require_fresh_token("other")
+        def inner(session: OAuth2Session) -> list[Any]:
+            return [session.access_token, current_token.session.access_token, current_token.access_token]
+
+        @app.get("/two")
+        @require_fresh_token("fake")
+        def two() -> list[Any]:
+            return [current_token.access_token, *inner(current_token.session)]
+
+        client = app.test_client()
+        login_as(client, provider="fake")
+        login_as(client, provider="other")
+        outer, kept, of_other, other = client.get("/two").json
+        assert outer == kept
+        assert of_other == other != outer
+
     @pytest.mark.parametrize(
         ("method", "body", "sent"),
         [
             ("GET", {}, ["GET", "GET"]),
             ("PUT", {"data": b"x"}, ["PUT", "PUT"]),
-            ("PUT", {"data": io.BytesIO(b"x")}, ["PUT"]),
+            ("PUT", {"data": io.BytesIO(b"x")}, ["PUT", "PUT"]),
+            ("PUT", {"files": {"upload": io.BytesIO(b"x")}}, ["PUT"]),
             ("POST", {"json": {}}, ["POST"]),
             ("PATCH", {"json": {}}, ["PATCH"]),
         ],

@@ -196,12 +196,14 @@ class StoppingEndpoint:
         self._scheduler = scheduler
         self._referee = referee
 
-    def redeem(self, provider: str, refresh_token: Secret, *, deadline: float) -> Verdict:
+    def redeem(
+        self, provider: str, refresh_token: Secret, *, send_by: float, keep_waiting: Callable[[], float]
+    ) -> Verdict:
         """Send, let the provider work, take the answer: a stop between each."""
         scheduler = self._scheduler
         self._referee.calls_endpoint()
         scheduler.stop()
-        until = deadline - self._process.offset
+        until = send_by - self._process.offset
         if scheduler.now > until:
             self._referee.disturbed("not_sent")
             return NotSent(cause="deadline")
