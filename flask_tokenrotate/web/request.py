@@ -28,6 +28,7 @@ from werkzeug.wsgi import ClosingIterator
 from ..errors import ScopesNotGranted, SignInRequired
 from ..rotation.memo import RequestMemo
 from ..sessions import grants_in_session as sessions
+from ..sessions.chosen_interface import refuse_cookie_sessions
 from .addresses import login_url
 from .state import State, state_of
 
@@ -162,7 +163,7 @@ def load_grants(app: Flask, state: State) -> Callable[[], None]:
         # Not a new one in any case: a hook that came first may have got a token, and have to rotate it ahead.
         request_grants(app, state)
         if state.accepted_sessions is not app.session_interface:
-            sessions.refuse_cookie_sessions(app, allow_cookie_sessions=state.settings.allow_cookie_sessions)
+            refuse_cookie_sessions(app, allow_cookie_sessions=state.settings.allow_cookie_sessions)
             state.accepted_sessions = app.session_interface
 
     return load
