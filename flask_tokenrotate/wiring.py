@@ -21,7 +21,8 @@ from .providers.token_session import SharedConnections, TokenSession
 from .rotation.assembly import Rotation
 from .rotation.holding import Timing
 from .rotation.protocol import Policy
-from .sessions.interface import set_up_sessions
+from .sessions.chosen_interface import set_up_sessions
+from .sessions.interface import ServerSessionInterface
 from .sessions.store import SqlSessionStore
 from .storage.attempts import SqlAttemptStore
 from .storage.database.engine import Database
@@ -33,7 +34,7 @@ from .storage.sealed.sealing import Sealer, sealer_from
 from .threads import CallersThread, RotationThreads, threads_can_run
 from .web.before_request import load_session
 from .web.commands import Commands
-from .web.error_responses import register_error_handler
+from .web.error_responses import error_response, register_error_handler
 from .web.login import blueprint
 from .web.signals import SignalObserver
 from .web.state import EXTENSION, Identify, State
@@ -55,7 +56,11 @@ def set_up(
     install_redaction()
     state = _state(app, settings, engine, registered, identify)
     app.extensions[EXTENSION] = state
-    set_up_sessions(app, state.sessions, allow_cookie_sessions=settings.allow_cookie_sessions)
+    set_up_sessions(
+        app,
+        lambda: ServerSessionInterface(app, state.sessions, error_response),
+        allow_cookie_sessions=settings.allow_cookie_sessions,
+    )
     app.before_request(load_session(app, state))
     app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
     app.cli.add_command(Commands("tokenrotate"))
@@ -77,7 +82,7 @@ def _state(
     rescue = RescueFiles(Path(app.instance_path, settings.rescue_dir or "tokenrotate-rescue"), sealer)
     grants = SqlGrantStore(database, sealer, notifies=settings.listen)
     attempts = SqlAttemptStore(database, sealer)
-    sessions = SqlSessionStore(database)
+    sessions = SqlSessionStore(database, clock)
     endpoint = OAuthEndpoint(profiles.get, clock, connect_seconds=settings.connect_seconds)
     threads = _threads(settings, clock)
     rotation = Rotation(

@@ -19,20 +19,27 @@ ALLOWED = {
     "clock": set(),
     "forks": set(),
     "loopback": set(),
+    "cookies": {"loopback", "flask"},
     "attempts": {"rotation"},
     "config": {"errors", "flask"},
     "rotation": {"errors", "forks"},
-    "storage": {"errors", "forks", "attempts", "rotation", "sqlalchemy", "cryptography", "pymysql", "psycopg"},
-    "sessions": {"errors", "rotation", "storage", "web", "flask", "msgspec", "werkzeug", "sqlalchemy"},
+    "storage": {
+        "errors", "forks", "attempts", "rotation", "sqlalchemy", "cryptography", "pymysql", "psycopg",
+    },
+    "sessions": {
+        "errors", "loopback", "cookies", "rotation", "storage", "flask", "flask_session", "msgspec",
+        "werkzeug", "sqlalchemy",
+    },
     "providers": {
         "errors", "forks", "loopback", "rotation", "requests", "requests_oauthlib", "oauthlib", "urllib3",
     },
     "testing": {
-        "errors", "attempts", "rotation", "sessions", "web", "requests", "oauthlib", "werkzeug", "jinja2", "pytest", "click",
+        "errors", "attempts", "rotation", "sessions", "web", "requests", "oauthlib", "werkzeug", "jinja2",
+        "pytest", "click",
     },
     "web": {
-        "errors", "config", "loopback", "attempts", "rotation", "sessions", "flask", "msgspec", "blinker", "click", "requests",
-        "werkzeug", "storage", "testing", "providers",
+        "errors", "config", "loopback", "cookies", "attempts", "rotation", "sessions", "flask", "msgspec",
+        "blinker", "click", "requests", "werkzeug", "storage", "testing", "providers",
     },
     "extension": {"errors", "rotation", "web", "wiring", "flask"},
     "wiring": {"errors", "config", "clock", "rotation", "storage", "sessions", "providers", "web", "flask"},
@@ -41,11 +48,14 @@ ALLOWED = {
 
 ONLY_IN = {
     ("testing", "web"): {"testing/pytest_plugin.py"},
+    ("sessions", "storage"): {"sessions/store.py"},
+    ("sessions", "sqlalchemy"): {"sessions/store.py"},
     ("web", "providers"): {"web/login.py"},
     ("web", "storage"): {"web/cli.py"},
     ("web", "testing"): {"web/cli.py"},
 }
-"""Exceptions for one file: the plugin signs a test client in, the commands and the sign-in call one function each."""
+"""Exceptions for one file: the plugin signs a test client in, the session store is SQL, the commands call one
+function each."""
 
 STDLIB = __import__("sys").stdlib_module_names
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from urllib.parse import quote_plus
 
 from ..errors import ProviderUnavailable, SignInFailed
+from ..rotation.http_response import HttpResponse, NoResponse
 from ..rotation.ports import Clock
 from ..rotation.tokens import Secret, TokenSet
-from ..rotation.http_response import HttpResponse, NoResponse
 from ..rotation.verdict import NOT_PROCESSED, Verdict, verdict
 from .call import Call
 from .profile import Provider

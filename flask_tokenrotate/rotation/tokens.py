@@ -207,12 +207,16 @@ class Unsaved:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewGrant:
-    """What `GrantStore.add` makes a row from. The tokens' times are relative: see `TokenResponse`."""
+    """What `GrantStore.add` makes a row from. The tokens' times are relative: see `TokenResponse`.
+
+    ``login_id``: that of the session that signed in, by which the grant is read with the session.
+    """
 
     provider: str
     response: TokenResponse
     subject: str | None = None
     user_id: str | None = None
+    login_id: str | None = None
 
 
 def parse_scopes(value: object, separators: str = " ") -> frozenset[str] | None:

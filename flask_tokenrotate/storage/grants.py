@@ -65,7 +65,7 @@ class SqlGrantStore:
     def load(self, grant_id: str) -> Grant | None:
         """Read the row."""
         row = self._read(grant_id)
-        return None if row is None else self._grant_from(row)
+        return None if row is None else self.grant_from(row)
 
     def find(self, user_id: str, provider: str) -> str | None:
         """Read the id of the user's newest grant that has not ended."""
@@ -95,7 +95,7 @@ class SqlGrantStore:
             if row is not None and row.claim_id == claim.id:
                 return claim
             if row is None or row.version != seen.version or row.ended_at is not None:
-                return Overtaken(None if row is None else self._grant_from(row))
+                return Overtaken(None if row is None else self.grant_from(row))
             if held:
                 raise LedgerConflict(seen.id, claim.redeems, doubts)
             return None
@@ -206,7 +206,8 @@ class SqlGrantStore:
             return None
         return self._transactions.read(self._row_by_id, the_id=grant_id)
 
-    def _grant_from(self, row: Row[Any]) -> Grant:
+    def grant_from(self, row: Row[Any]) -> Grant:
+        """Return the grant that a row holds. Raises `GrantUnreadable`."""
         try:
             return grant_from_row(row, self._sealer)
         except DoesNotOpen as error:

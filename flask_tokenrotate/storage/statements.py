@@ -53,6 +53,7 @@ def adding(grant_id: str, new: NewGrant, sealed: bytes) -> Insert:
         provider=new.provider,
         subject=new.subject,
         user_id=new.user_id,
+        login_id=new.login_id,
         created_at=now,
         version=0,
         token_version=0,

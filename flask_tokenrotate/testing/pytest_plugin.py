@@ -49,6 +49,7 @@ def fake_provider() -> Iterator[FakeProvider]:
 def login_as(fake_provider: FakeProvider) -> LoginAs:
     """Sign a Flask test client in with living tokens of `fake_provider`, without any redirect."""
     from ..rotation.tokens import NewGrant, Secret, TokenResponse, parse_scopes
+    from ..sessions.chosen_interface import login_id_of
     from ..sessions.grants_in_session import attach
     from ..web.state import current_state
 
@@ -62,12 +63,19 @@ def login_as(fake_provider: FakeProvider) -> LoginAs:
             scopes=parse_scopes(minted["scope"]),
             expires_in=expires_in,
         )
-        with client.application.app_context():
+        with client.session_transaction() as session, client.application.app_context():
             state = current_state()
             name = state.provider_name(provider)
             state.provider(name)  # an unknown name is told here, with the registered ones
-            grant = state.grants.add(NewGrant(provider=name, response=response, subject=user, user_id=user))
-        with client.session_transaction() as session:
+            grant = state.grants.add(
+                NewGrant(
+                    provider=name,
+                    response=response,
+                    subject=user,
+                    user_id=user,
+                    login_id=login_id_of(session),
+                )
+            )
             attach(session, name, grant.id, grant.user_id)
         return grant
 

@@ -12,9 +12,10 @@ import secrets
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from flask import Blueprint, redirect, request, session, url_for
+from flask import Blueprint, current_app, redirect, request, session, url_for
 from werkzeug.wrappers import Response
 
+from .. import cookies
 from ..attempts import Attempt
 from ..errors import (
     CrossSiteRequest,
@@ -27,7 +28,7 @@ from ..providers.authorize import authorization_url
 from ..rotation.tokens import Secret, parse_scopes
 from ..rotation.verdict import Misconfigured, Refused, Rotated, Verdict
 from ..sessions import grants_in_session as sessions
-from .addresses import callback_url, is_cross_site, is_on_loopback, safe_next
+from .addresses import callback_url, is_cross_site, safe_next
 from .callback_errors import denied_or_broken, malformed, mismatch, other_issuer
 from .error_responses import private, wants_html
 from .identity import who_signed_in
@@ -46,12 +47,12 @@ _LONGEST = {"state": 64, "code": 4096, "iss": 2048, "error": 256}
 
 
 def _cookie_name(oauth_state: Secret) -> str:
-    """Each attempt has a cookie of its own, so that two tabs which begin together both end well.
+    """Each attempt has a cookie of its own, so that two tabs which begin together both end well."""
+    return cookies.host_bound(f"{_COOKIE}-{oauth_state.fingerprint()}", request)
 
-    The ``__Host-`` prefix keeps other hosts of the domain from planting the cookie; it wants TLS.
-    """
-    name = f"{_COOKIE}-{oauth_state.fingerprint()}"
-    return f"__Host-{name}" if request.is_secure else name
+
+def _is_secure() -> bool:
+    return cookies.is_secure(current_app, request)
 
 
 def _browser_id(oauth_state: Secret) -> Secret | None:
@@ -128,7 +129,7 @@ def _bind_browser(response: Response, oauth_state: Secret, browser: str, seconds
         max_age=int(seconds),
         path="/",
         httponly=True,
-        secure=request.is_secure or not is_on_loopback(request),
+        secure=_is_secure(),
         samesite="Lax",
     )
 
@@ -164,7 +165,7 @@ def callback(provider: str) -> Response:
         claims = who_signed_in(state, profile, verdict.response, attempt)
         sign_in(state, provider, verdict.response, profile.subject(claims), claims, attempt=attempt)
     response = redirect(attempt.next_url, code=303)
-    response.delete_cookie(_cookie_name(oauth_state), secure=request.is_secure)
+    response.delete_cookie(_cookie_name(oauth_state), secure=_is_secure())
     return private(response)
 
 

@@ -10,7 +10,7 @@ from flask import Flask, current_app
 from flask.sessions import SessionInterface
 
 from ..errors import ConfigurationError
-from ..sessions.grants_in_session import refuse_cookie_sessions
+from ..sessions.chosen_interface import refuse_cookie_sessions
 
 if TYPE_CHECKING:
     from requests_oauthlib import OAuth2Session

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from flask_tokenrotate.clock import SystemClock
 from flask_tokenrotate.rotation.tokens import Secret
 from flask_tokenrotate.sessions import store as sessions_module
 from flask_tokenrotate.sessions.store import KEEP_ENDED_SECONDS, SqlSessionStore
@@ -21,10 +22,11 @@ from flask_tokenrotate.storage.database.tables import create_tables
 from flask_tokenrotate.storage.database.transactions import Outcome, Transactions
 from flask_tokenrotate.testing.clock import ManualClock
 
-from .backends import clock_in_statements, loaded, new_grant, sql_stores
-from .test_races import THREADS, at_once
+from ..storage.backends import clock_in_statements, loaded, new_grant, sql_stores
+from ..storage.test_races import THREADS, at_once
 
 SID = Secret("the-id-of-a-session")
+LOGIN = "1" * 32
 
 
 @pytest.fixture
@@ -49,8 +51,8 @@ def opened(database: str) -> Iterator[Database]:
 @pytest.fixture
 def store(opened: Database, clock: ManualClock) -> SqlSessionStore:
     """The store with one session, alice's, for an hour."""
-    store = SqlSessionStore(opened)
-    store.insert(SID, b"{}", user_id="alice", seconds=3600)
+    store = SqlSessionStore(opened, SystemClock())
+    store.insert(SID, b"{}", login_id=LOGIN, user_id="alice", seconds=3600)
     return store
 
 
@@ -88,7 +90,7 @@ def test_an_ended_session_is_gone_and_takes_no_write(store: SqlSessionStore, ope
     assert replaced(store, b'{"late":1}', 0) is False
     assert replaced(store, b'{"late":1}', 1) is False
     assert store.end(SID, seen_version=1) is False
-    store.insert(SID, b'{"again":1}', user_id=None, seconds=3600)
+    store.insert(SID, b'{"again":1}', login_id=LOGIN, user_id=None, seconds=3600)
     assert read(store) is None
     with opened.engine().connect() as connection:
         assert connection.execute(select(sessions.c.data)).scalar() == b""
@@ -116,8 +118,8 @@ def test_prune_deletes_what_has_expired_or_ended_long_ago(
     store: SqlSessionStore, opened: Database, clock: ManualClock
 ) -> None:
     """A living session stays, an ended one for an hour."""
-    store.insert(Secret("short"), b"{}", user_id=None, seconds=10)
-    store.insert(Secret("long"), b"{}", user_id=None, seconds=86400)
+    store.insert(Secret("short"), b"{}", login_id=LOGIN, user_id=None, seconds=10)
+    store.insert(Secret("long"), b"{}", login_id=LOGIN, user_id=None, seconds=86400)
     assert store.end(SID, seen_version=0)
 
     def rows() -> int:
@@ -140,7 +142,7 @@ def test_end_everywhere_is_the_users_alone(store: SqlSessionStore, opened: Datab
     mine = [grant_store.add(new_grant(provider=name, user_id="alice")) for name in ("spotify", "github")]
     theirs = [grant_store.add(new_grant(user_id=user)) for user in others]
     for user in others:
-        store.insert(Secret(user), b"{}", user_id=user, seconds=3600)
+        store.insert(Secret(user), b"{}", login_id=LOGIN, user_id=user, seconds=3600)
     assert sorted(store.end_everywhere("alice")) == sorted(grant.id for grant in mine)
     assert store.end_everywhere("alice") == []
     assert read(store) is None
@@ -173,12 +175,12 @@ def test_end_everywhere_finds_a_session_that_takes_a_new_id_meanwhile(store: Sql
     """
     started = [Secret(f"browser-{number}") for number in range(4)]
     for sid in started:
-        store.insert(sid, b"{}", user_id="alice", seconds=3600)
+        store.insert(sid, b"{}", login_id=LOGIN, user_id="alice", seconds=3600)
 
     def keep_moving(sid: Secret) -> None:
         for step in itertools.count():
             new = Secret(f"{sid.reveal()}-{step}")
-            store.insert(new, b"{}", user_id="alice", seconds=3600)
+            store.insert(new, b"{}", login_id=LOGIN, user_id="alice", seconds=3600)
             if not store.end(sid, seen_version=0):
                 store.end(new, seen_version=0)
                 return
@@ -208,7 +210,7 @@ def test_an_insert_whose_answer_is_lost(
         return outcome
 
     monkeypatch.setattr(Transactions, "write", unanswered)
-    store.insert(Secret("new"), b"{}", user_id=None, seconds=60)
+    store.insert(Secret("new"), b"{}", login_id=LOGIN, user_id=None, seconds=60)
     assert read(store, Secret("new")) == (b"{}", 0)
     assert len(tries) == (1 if outcome is Outcome.UNKNOWN else 2)
 
@@ -221,7 +223,7 @@ def test_end_everywhere_looks_again(store: SqlSessionStore, monkeypatch: pytest.
     def commits_right_after(self: Transactions, *statements: object, **options: Any) -> Outcome:
         monkeypatch.setattr(Transactions, "write", write)
         outcome = write(self, *statements, **options)  # type: ignore[arg-type]
-        store.insert(moved, b"{}", user_id="alice", seconds=3600)
+        store.insert(moved, b"{}", login_id=LOGIN, user_id="alice", seconds=3600)
         return outcome
 
     monkeypatch.setattr(Transactions, "write", commits_right_after)

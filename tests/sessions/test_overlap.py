@@ -9,8 +9,8 @@ import pytest
 from flask import Flask
 
 from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from tests.web.conftest import MakeApp
 
-from .conftest import MakeApp
 from .overlap import Views, both, contents, plain_flask_session, twin, under_way
 
 WRITERS = 8

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from cachelib import SimpleCache
-from flask import Flask, session
+from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
 from flask_session import Session
+from flask_session.cachelib import CacheLibSessionInterface
 
 from flask_tokenrotate import ConfigurationError
 from flask_tokenrotate.testing import FakeProvider
 from flask_tokenrotate.testing.pytest_plugin import LoginAs
-
-from .conftest import MakeApp
+from tests.web.conftest import MakeApp
 
 
 def test_sessions_are_set_up_where_there_are_none(make_app: MakeApp, login_as: LoginAs) -> None:
@@ -27,36 +29,6 @@ def test_sessions_are_set_up_where_there_are_none(make_app: MakeApp, login_as: L
     assert {path.name.partition("-")[0] for path in Path(app.instance_path).iterdir()} == {
         "tokenrotate.sqlite3"
     }
-
-
-@pytest.mark.parametrize(
-    ("url", "debug", "secure"),
-    [("https://app.example.com", False, True), ("http://app.example.com", False, True),
-     ("http://localhost", False, False), ("http://App.localhost", False, False),
-     ("http://app.example.com", True, False)],
-)  # fmt: skip
-def test_cookie_flags(make_app: MakeApp, url: str, debug: bool, secure: bool) -> None:
-    """Secure outside debug mode and loopback, HttpOnly and SameSite=Lax always."""
-    app, _ = make_app()
-    app.debug = debug
-
-    @app.get("/write")
-    def write() -> str:
-        session["x"] = 1
-        return ""
-
-    cookie = app.test_client().get("/write", base_url=url).headers["Set-Cookie"]
-    assert ("Secure" in cookie) is secure
-    assert "HttpOnly" in cookie
-    assert "SameSite=Lax" in cookie
-
-
-def test_reading_writes_nothing(make_app: MakeApp, login_as: LoginAs) -> None:
-    """A request that only reads sends no cookie and so overwrites no other request's session."""
-    app, _ = make_app()
-    client = app.test_client()
-    login_as(client)
-    assert "Set-Cookie" not in client.get("/me").headers
 
 
 def test_the_applications_own_sessions_are_used(make_app: MakeApp, login_as: LoginAs) -> None:
@@ -91,12 +63,57 @@ def test_cookie_sessions_are_refused(make_app: MakeApp) -> None:
         make_app(before=use_cookie_sessions)
 
 
-def test_sessions_that_were_announced_and_never_set_up(make_app: MakeApp) -> None:
-    """SESSION_TYPE without Session(app) leaves cookie sessions, which is told at the first request."""
-    app, _ = make_app(SESSION_TYPE="redis")
-    answer = app.test_client().get("/me")
-    assert answer.status_code == 500
-    assert answer.json["code"] == "misconfigured"
+@pytest.mark.parametrize("allow", [False, True])
+def test_session_type_alone_sets_flask_session_up(make_app: MakeApp, login_as: LoginAs, allow: bool) -> None:
+    """An application that names a back end of Flask-Session need not call ``Session(app)``."""
+    cache = SimpleCache()
+    app, _ = make_app(
+        SESSION_TYPE="cachelib", SESSION_CACHELIB=cache, TOKENROTATE_ALLOW_COOKIE_SESSIONS=allow
+    )
+    assert isinstance(app.session_interface, CacheLibSessionInterface)
+    client = app.test_client()
+    login_as(client)
+    assert client.get("/me").status_code == 200
+    assert len(cache._cache) == 1
+
+
+@pytest.mark.engine
+def test_redis_by_session_type_alone(make_app: MakeApp, login_as: LoginAs, redis_url: str) -> None:
+    """The session is in Redis under the configured prefix, and is deleted there at the sign-out."""
+    prefix = f"tokenrotate-test-{secrets.token_hex(4)}:"
+    with redis.Redis.from_url(redis_url) as server:
+        app, _ = make_app(SESSION_TYPE="redis", SESSION_REDIS=server, SESSION_KEY_PREFIX=prefix)
+        client = app.test_client()
+        login_as(client)
+        assert client.get("/me").status_code == 200
+        assert len(list(server.scan_iter(f"{prefix}*"))) == 1
+        client.post("/auth/fake/logout")
+        assert list(server.scan_iter(f"{prefix}*")) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*FileSystem:DeprecationWarning")
+def test_files_by_session_type_alone(make_app: MakeApp, login_as: LoginAs, tmp_path: Path) -> None:
+    """The session is a file in the configured folder."""
+    folder = tmp_path / "sessions"
+    app, _ = make_app(SESSION_TYPE="filesystem", SESSION_FILE_DIR=str(folder))
+    client = app.test_client()
+    login_as(client)
+    assert client.get("/me").status_code == 200
+    assert any(folder.iterdir())
+
+
+def test_an_unknown_session_type(make_app: MakeApp) -> None:
+    """It is refused at once, with its value."""
+    with pytest.raises(ConfigurationError, match="memcachd"):
+        make_app(SESSION_TYPE="memcachd")
+
+
+def test_cookie_sessions_that_are_set_later_are_refused(make_app: MakeApp) -> None:
+    """An interface that is set after init_app is looked at before the first request."""
+    app, _ = make_app()
+    use_cookie_sessions(app)
+    response = app.test_client().get("/me")
+    assert (response.status_code, response.json["code"]) == (500, "misconfigured")
 
 
 def test_cookie_sessions_may_be_allowed(
