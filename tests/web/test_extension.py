@@ -14,8 +14,7 @@ from sqlalchemy import create_engine, text
 
 from flask_tokenrotate import ConfigurationError, SignInRequired, TokenRotate
 from flask_tokenrotate.errors import InvalidTokenResponse, UnknownProvider
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import FakeProvider, LoginAs
 
 from .conftest import MakeApp
 

@@ -12,8 +12,7 @@ from flask.sessions import SecureCookieSessionInterface
 from flask_session import Session
 
 from flask_tokenrotate import ConfigurationError
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import FakeProvider, LoginAs
 
 from .conftest import MakeApp
 

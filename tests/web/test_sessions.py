@@ -19,8 +19,7 @@ from sqlalchemy import event, text
 
 from flask_tokenrotate.errors import NotStorableInSession
 from flask_tokenrotate.sessions.merging import changes_between, pack, unpack, values_of
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import FakeProvider, LoginAs
 
 from .conftest import MakeApp
 from .overlap import Views, contents, twin
