@@ -32,7 +32,7 @@ ALLOWED = {
     " storage testing",
     "extension": "errors rotation web wiring flask",
     "wiring": "errors config clock rotation storage sessions providers web flask",
-    "__init__": "errors extension web",
+    "__init__": "errors extension rotation web",
 }
 """What each part may import: other parts of the package, and distributions."""
 
