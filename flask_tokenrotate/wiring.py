@@ -40,6 +40,7 @@ from .web.signals import SignalObserver
 from .web.state import EXTENSION, Identify, State
 
 if TYPE_CHECKING:
+    from .application_engine import ApplicationEngine
     from .storage.operations.audit import Audit
     from .storage.operations.reseal import Resealed
     from .storage.operations.survey import Survey
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 def set_up(
     app: Flask,
-    engine: Any,
+    engine: ApplicationEngine | None,
     registered: Mapping[str, Mapping[str, Any]],
     identify: Callable[[], Identify | None],
 ) -> None:
@@ -66,7 +67,7 @@ def set_up(
 def _state(
     app: Flask,
     settings: Settings,
-    engine: Any,
+    engine: ApplicationEngine | None,
     registered: Mapping[str, Mapping[str, Any]],
     identify: Callable[[], Identify | None],
 ) -> State:
@@ -159,7 +160,7 @@ def _sessions_by_process() -> Callable[[], ProtectedSession]:
     return lambda: session_of(os.getpid())
 
 
-def _database(app: Flask, settings: Settings, engine: Any) -> Database:
+def _database(app: Flask, settings: Settings, engine: ApplicationEngine | None) -> Database:
     if engine is not None:
         if settings.database_uri is not None:
             raise ConfigurationError(
