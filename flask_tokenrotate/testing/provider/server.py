@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypedDict
 
 from ...rotation.tokens import Secret
 from .app import App, addresses
@@ -17,6 +17,16 @@ from .journal import LogEntry
 from .ledger import new_token
 from .listener import Listener
 from .state import ProviderState
+
+
+class Minted(TypedDict):
+    """A token response. ``expires_in`` is in seconds."""
+
+    access_token: str
+    token_type: str
+    expires_in: float
+    refresh_token: str
+    scope: str
 
 
 class FakeProvider(ProviderState):
@@ -106,7 +116,7 @@ class FakeProvider(ProviderState):
 
     def mint(
         self, user: str = "alice", *, scopes: Sequence[str] | None = None, expires_in: float | None = None
-    ) -> dict[str, Any]:
+    ) -> Minted:
         """Start a family and return its first token response, as the token endpoint would answer it.
 
         ``scopes`` are by default all, ``expires_in`` the ``lifetime``, in seconds.
