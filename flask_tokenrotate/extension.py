@@ -19,6 +19,7 @@ from .web.sign_in import add_grant, check_user_id, sign_in, sign_out, sign_out_e
 from .web.state import EXTENSION, current_state
 
 if TYPE_CHECKING:
+    from .application_engine import ApplicationEngine
     from .rotation.tokens import Grant
     from .web.state import Identify
 
@@ -34,14 +35,14 @@ class TokenRotate:
     session: nothing of the application's is committed or rolled back.
     """
 
-    def __init__(self, app: Flask | None = None, *, engine: Any = None) -> None:
+    def __init__(self, app: Flask | None = None, *, engine: ApplicationEngine | None = None) -> None:
         self._engine = engine
         self._registered: dict[str, dict[str, Any]] = {}
         self._identify: Identify | None = None
         if app is not None:
             self.init_app(app)
 
-    def init_app(self, app: Flask, *, engine: Any = None) -> None:
+    def init_app(self, app: Flask, *, engine: ApplicationEngine | None = None) -> None:
         """Set the extension up for ``app``: no network, no database connection and no table yet.
 
         Reads the ``TOKENROTATE_*`` keys (see `Settings`). Raises `ConfigurationError` when one of them

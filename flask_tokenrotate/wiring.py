@@ -21,6 +21,8 @@ from .providers.token_session import SharedConnections, TokenSession
 from .rotation.assembly import Rotation
 from .rotation.holding import Timing
 from .rotation.protocol import Policy
+from .rotation.token_sets import TokenSets
+from .rotation.tokens import Grant
 from .sessions.chosen_interface import set_up_sessions
 from .sessions.interface import ServerSessionInterface
 from .sessions.store import SqlSessionStore
@@ -40,6 +42,7 @@ from .web.signals import SignalObserver
 from .web.state import EXTENSION, Identify, State
 
 if TYPE_CHECKING:
+    from .application_engine import ApplicationEngine
     from .storage.operations.audit import Audit
     from .storage.operations.reseal import Resealed
     from .storage.operations.survey import Survey
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
 
 def set_up(
     app: Flask,
-    engine: Any,
+    engine: ApplicationEngine | None,
     registered: Mapping[str, Mapping[str, Any]],
     identify: Callable[[], Identify | None],
 ) -> None:
@@ -70,7 +73,7 @@ def set_up(
 def _state(
     app: Flask,
     settings: Settings,
-    engine: Any,
+    engine: ApplicationEngine | None,
     registered: Mapping[str, Mapping[str, Any]],
     identify: Callable[[], Identify | None],
 ) -> State:
@@ -109,6 +112,7 @@ def _state(
         api=functools.partial(TokenSession, SharedConnections()),
         rotation=rotation,
         threads=threads,
+        read_row=_row_reader(grants, rotation.token_sets),
         clock=clock,
         provider=profiles.get,
         provider_names=profiles.names,
@@ -153,7 +157,7 @@ class _Maintenance:
         return reseal(self._database, self._sealer)
 
 
-def _database(app: Flask, settings: Settings, engine: Any) -> Database:
+def _database(app: Flask, settings: Settings, engine: ApplicationEngine | None) -> Database:
     if engine is not None:
         if settings.database_uri is not None:
             raise ConfigurationError(
@@ -162,6 +166,19 @@ def _database(app: Flask, settings: Settings, engine: Any) -> Database:
         return Database.from_application(engine)
     uri = settings.database_uri or f"sqlite:///{os.path.join(app.instance_path, 'tokenrotate.sqlite3')}"
     return Database.from_uri(uri, settings.engine_options, folder=app.instance_path)
+
+
+def _row_reader(grants: SqlGrantStore, token_sets: TokenSets) -> Callable[[Any], Grant]:
+    """Return what makes a grant of a row that was read with its session, and decrypts it only once."""
+
+    def read(row: Any) -> Grant:
+        known = token_sets.get(row.id, row.token_version)
+        grant = grants.grant_from(row, known)
+        if known is None:
+            token_sets.put(row.id, row.token_version, grant.tokens)
+        return grant
+
+    return read
 
 
 def _threads(settings: Settings, clock: SystemClock) -> RotationThreads | CallersThread:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
 from requests import Response
+from sqlalchemy import create_engine
 
 from flask_tokenrotate import (
+    CurrentToken,
+    Grant,
     SignInRequired,
     TokenRotate,
+    TokenRotateError,
     current_token,
     require_fresh_token,
     token_rotated,
@@ -16,6 +21,8 @@ from flask_tokenrotate import (
 rotate = TokenRotate()
 app = Flask(__name__)
 rotate.init_app(app)
+on_an_engine = TokenRotate(engine=create_engine("sqlite://"))
+on_flask_sqlalchemy = TokenRotate(engine=SQLAlchemy())
 rotate.register("spotify", client_id="x", scopes=["a"])
 
 
@@ -44,6 +51,15 @@ def jobs(grant_id: str) -> Response:
 
 def block(user_id: str) -> int:
     return rotate.sign_out_everywhere(user_id)
+
+
+def holder(token: CurrentToken) -> Grant | None:
+    return rotate.grant(token.grant_id)
+
+
+@app.errorhandler(TokenRotateError)
+def failed(error: TokenRotateError) -> tuple[str, int]:
+    return error.code, error.status
 
 
 def user_of(provider: str, claims: object) -> str | None:

@@ -21,6 +21,7 @@ from .refused_tokens import RefusedTokens
 from .revocation import Revocation
 from .rotation_times import RotationTimes
 from .rows import Rows
+from .token_sets import TokenSets
 from .unsaved import UnsavedTokenSets
 from .windows import Windows
 
@@ -51,6 +52,7 @@ class Rotation:
         holder: Callable[[], str] = this_worker,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        self.token_sets = TokenSets(entries=cache_entries)
         self.cache = GrantCache(clock, entries=cache_entries, seconds=cache_seconds)
         self.breaker = Breaker(
             clock,
@@ -101,3 +103,4 @@ class Rotation:
         """In a forked child: what threads of the parent were doing never ends here."""
         self.tokens.reset()
         self.breaker.reset()
+        self.token_sets.reset()

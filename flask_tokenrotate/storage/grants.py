@@ -206,10 +206,13 @@ class SqlGrantStore:
             return None
         return self._transactions.read(self._row_by_id, the_id=grant_id)
 
-    def grant_from(self, row: Row[Any]) -> Grant:
-        """Return the grant that a row holds. Raises `GrantUnreadable`."""
+    def grant_from(self, row: Row[Any], known: TokenSet | None = None) -> Grant:
+        """Return the grant that a row holds; ``known``: its token set, if it was decrypted before.
+
+        Raises `GrantUnreadable`.
+        """
         try:
-            return grant_from_row(row, self._sealer)
+            return grant_from_row(row, self._sealer, known)
         except DoesNotOpen as error:
             raise GrantUnreadable(row.id, error.sealed_with, self._sealer.fingerprints) from None
         except Malformed:

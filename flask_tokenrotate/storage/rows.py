@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Row
@@ -30,16 +31,17 @@ def sealed_tokens(sealer: Sealer, tokens: TokenSet, bound_to: Binding) -> bytes:
     return sealer.seal(json.dumps(written_tokens(tokens)).encode(), bound_to)
 
 
-def grant_from_row(row: Row[Any], sealer: Sealer) -> Grant:
-    """Return the grant that ``row`` holds. Raises `sealing.DoesNotOpen` and `Malformed`."""
-    bound_to = binding(row.id, row.provider, row.user_id, row.subject)
-    facts = facts_in(sealer.open(row.sealed, bound_to), *TOKEN_FACTS)
-    tokens = read_tokens(
-        facts,
-        expires_at=row.expires_at,
-        lifetime=row.lifetime,
-        refresh_expires_at=row.refresh_expires_at,
-    )
+def grant_from_row(row: Row[Any], sealer: Sealer, known: TokenSet | None = None) -> Grant:
+    """Return the grant that ``row`` holds. Raises `sealing.DoesNotOpen` and `Malformed`.
+
+    ``known`` is the row's token set as this process has decrypted it before: only its times are read again.
+    """
+    times = {name: getattr(row, name) for name in ("expires_at", "lifetime", "refresh_expires_at")}
+    if known is not None:
+        tokens = replace(known, **times)
+    else:
+        bound_to = binding(row.id, row.provider, row.user_id, row.subject)
+        tokens = read_tokens(facts_in(sealer.open(row.sealed, bound_to), *TOKEN_FACTS), **times)
     return Grant(
         id=row.id,
         provider=row.provider,

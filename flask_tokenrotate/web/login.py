@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from flask import Blueprint, current_app, redirect, request, session, url_for
@@ -112,7 +111,7 @@ def _begun_at_another_host(state: State) -> bool:
 
 
 def _at_the_public_origin(state: State, provider: str) -> str:
-    query: dict[str, Any] = {**request.args.to_dict(), _HOP: "1"}
+    query: dict[str, str] = {**request.args.to_dict(), _HOP: "1"}
     path = url_for("tokenrotate.login", provider=provider, _external=False)
     return f"{state.settings.base_url}{path}?{urlencode(query)}"
 

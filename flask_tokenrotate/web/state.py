@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Flask, current_app
 from flask.sessions import SessionInterface
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, GrantUnreadable
+from ..rotation.sighting import Fresh, Sighting
 from ..sessions.chosen_interface import refuse_cookie_sessions
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from ..providers.profile import Provider
     from ..rotation.assembly import Rotation
     from ..rotation.ports import Clock, GrantStore
-    from ..rotation.sighting import Fresh, Sighting
+    from ..rotation.tokens import Grant
     from ..sessions.store import SqlSessionStore
     from ..storage.operations.audit import Audit
     from ..storage.operations.reseal import Resealed
@@ -81,7 +83,8 @@ class State:
     ``provider`` returns a profile by name or raises `UnknownProvider`; ``provider_names`` lists the
     registered ones. ``api`` makes a session for API calls from two functions: one reads the token, one
     replaces a refused one. ``prune`` deletes what has expired, table by table. ``identify`` maps
-    (provider, claims) to the application's own user id. ``accepted_sessions`` is the session interface
+    (provider, claims) to the application's own user id. ``read_row`` makes a grant of a row that was read
+    with its session. ``accepted_sessions`` is the session interface
     that was last found to keep sessions on the server.
     """
 
@@ -94,6 +97,7 @@ class State:
     api: Callable[[Callable[[], Fresh], Callable[[Fresh], Fresh]], OAuth2Session]
     rotation: Rotation
     threads: RotationThreads | CallersThread
+    read_row: Callable[[Any], Grant]
     clock: Clock
     provider: Callable[[str], Provider]
     provider_names: Callable[[], tuple[str, ...]]
@@ -102,10 +106,19 @@ class State:
     warned: Warned = field(default_factory=Warned)
     accepted_sessions: SessionInterface | None = None
 
-    def rows_of(self, session: object) -> dict[str, Sighting]:
-        """Return the rows that were read with the session, by grant id; none where it is not our own."""
+    def rows_of(self, session: Any) -> dict[str, Sighting]:
+        """Return the grants that were read with the session, by id; none where it is not our own.
+
+        One that cannot be read is left out: who needs it reads it again, and meets the error.
+        """
         joined = getattr(session, "joined_grants", None)
-        return {} if joined is None else dict(joined())
+        if joined is None:
+            return {}
+        rows = {}
+        for grant_id, row in joined().items():
+            with suppress(GrantUnreadable):
+                rows[grant_id] = Sighting(self.read_row(row), session.stored.read_at)
+        return rows
 
     def check_session_interface(self, app: Flask) -> None:
         """Raise `ConfigurationError` where the application has set cookie sessions up since `init_app`."""

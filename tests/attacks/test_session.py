@@ -19,8 +19,7 @@ from flask_tokenrotate import TokenRotate, grant_ended
 from flask_tokenrotate.rotation.token_response import ResponseRules
 from flask_tokenrotate.rotation.tokens import Secret, TokenResponse
 from flask_tokenrotate.rotation.verdict import HttpResponse, Rotated, Unknown, verdict
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import FakeProvider, LoginAs
 from tests.web.conftest import MakeApp
 
 HTML = {"Accept": "text/html"}

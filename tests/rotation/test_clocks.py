@@ -14,14 +14,13 @@ from flask_tokenrotate.rotation.rotator import Rotator
 from flask_tokenrotate.clock import SystemClock
 from flask_tokenrotate.errors import RotationTimeout
 from flask_tokenrotate.rotation.ports import Overtaken
-from flask_tokenrotate.rotation.protocol import Policy
-from flask_tokenrotate.rotation.redeemer import Timing
 from flask_tokenrotate.rotation.tokens import Claim, NewGrant, Secret, TokenResponse
 from flask_tokenrotate.rotation.verdict import Verdict
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.grants import SqlGrantStore
 from flask_tokenrotate.storage.sealed.sealing import sealer_from
 from flask_tokenrotate.testing.memory import MemoryRescue, MemoryWakeups
+from tests.rotation.defaults import default_policy, default_timing
 
 from .processes import Heard, ScriptedEndpoint, World, access
 
@@ -76,7 +75,7 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> WallClock:
 def store(tmp_path: Path) -> Iterator[JumpingStore]:
     """A real database, which has a clock of its own."""
     database = Database.from_uri("sqlite:///grants.sqlite3", folder=tmp_path)
-    yield JumpingStore(database, sealer_from((), "a secret key for tests"))
+    yield JumpingStore(database, sealer_from(None, "a secret key for tests"))
     database.engine().dispose()
 
 
@@ -89,8 +88,8 @@ def host(store: JumpingStore, endpoint: ScriptedEndpoint, clock: SystemClock | N
         Heard(),
         MemoryRescue(),
         MemoryWakeups(clock or SystemClock()),
-        policy_for=lambda provider: Policy(),
-        timing=Timing(wait=0.5),
+        policy_for=lambda provider: default_policy(),
+        timing=default_timing(wait=0.5),
         cache_entries=10,
         cache_seconds=5.0,
     )

@@ -15,8 +15,7 @@ from flask_session import Session
 from flask_session.cachelib import CacheLibSessionInterface
 
 from flask_tokenrotate import ConfigurationError
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import FakeProvider, LoginAs
 from tests.web.conftest import MakeApp
 
 

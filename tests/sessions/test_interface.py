@@ -17,8 +17,7 @@ from flask_session import Session
 from markupsafe import Markup
 from sqlalchemy import event, text
 
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import FakeProvider, LoginAs
 from tests.web.conftest import MakeApp
 
 from .overlap import Views, contents, twin

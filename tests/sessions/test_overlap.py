@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from flask import Flask
 
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import LoginAs
 from tests.web.conftest import MakeApp
 
 from .overlap import Views, both, contents, plain_flask_session, twin, under_way

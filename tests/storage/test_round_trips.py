@@ -9,13 +9,12 @@ from flask_tokenrotate.rotation.rotator import Rotator
 from sqlalchemy import event
 
 from flask_tokenrotate.clock import SystemClock
-from flask_tokenrotate.rotation.protocol import Policy
-from flask_tokenrotate.rotation.redeemer import Timing
 from flask_tokenrotate.rotation.tokens import Claim, Grant
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.tables import create_tables
 from flask_tokenrotate.storage.grants import SqlGrantStore
 from flask_tokenrotate.testing.memory import MemoryRescue, MemoryWakeups
+from tests.rotation.defaults import default_policy, default_timing
 
 from ..conftest import available
 from ..rotation.processes import Heard, ScriptedEndpoint
@@ -50,8 +49,8 @@ class Rotations:
             Heard(),
             MemoryRescue(),
             MemoryWakeups(clock),
-            policy_for=lambda provider: Policy(),
-            timing=Timing(),
+            policy_for=lambda provider: default_policy(),
+            timing=default_timing(),
             cache_entries=10,
             cache_seconds=5.0,
         )

@@ -14,8 +14,7 @@ from sqlalchemy import create_engine, text
 
 from flask_tokenrotate import ConfigurationError, SignInRequired, TokenRotate
 from flask_tokenrotate.errors import InvalidTokenResponse, UnknownProvider
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import FakeProvider, LoginAs
 
 from .conftest import MakeApp
 
@@ -109,6 +108,19 @@ class TestEngines:
         assert client.get("/me").json["version"] == 1
         with engine.connect() as connection:
             assert connection.scalar(text("SELECT count(*) FROM tokenrotate_grants")) == 1
+        engine.dispose()
+
+    def test_an_engine_for_one_of_several_applications(self, tmp_path: Path) -> None:
+        """`init_app` takes the engine of its application; it counts more than the object's own."""
+        rotate = TokenRotate(engine=create_engine("sqlite://"))
+        engine = create_engine(f"sqlite:///{tmp_path / 'own.db'}")
+        app = Flask(__name__, instance_path=str(tmp_path))
+        app.config["SECRET_KEY"] = "a-secret-key-for-the-tests"
+        rotate.init_app(app, engine=engine)
+        with app.app_context():
+            assert rotate.grant("none") is None
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT count(*) FROM tokenrotate_grants")) == 0
         engine.dispose()
 
     def test_a_flask_sqlalchemy_object(self, make_app: MakeApp, login_as: LoginAs) -> None:

@@ -19,8 +19,7 @@ from sqlalchemy import event, text
 from werkzeug.serving import make_server
 
 from flask_tokenrotate import SignInRequired, TokenRotate, current_token, require_fresh_token
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import FakeProvider, LoginAs
 from flask_tokenrotate.web.request_grants import request_grants
 
 from .conftest import MakeApp
