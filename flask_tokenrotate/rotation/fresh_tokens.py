@@ -128,7 +128,9 @@ class FreshTokens:
         if found is None or found.token_version < wish.at_least:
             return None
         if found.origin in ("rotated", "waited"):
-            return self._windows.to_its_end(found.seen, "waited", wish.min_ttl)
+            waited = self._windows.to_its_end(found.seen, "waited", wish.min_ttl)
+            # A process that was stopped meanwhile wakes up with a token set that has run out.
+            return waited if self._clock.monotonic() < waited.until else None
         if self.is_fresh(found, min_ttl=wish.min_ttl):
             return self._windows.fresh(found.seen, "waited", wish.min_ttl)
         return None
