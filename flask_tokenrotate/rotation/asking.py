@@ -74,10 +74,15 @@ class Asking:
         self._clock = clock
         self._wait_seconds = wait_seconds
 
-    def ask(self, wish: Wish) -> Fresh:
-        """Read the row and act on it until there is a token set or an error."""
+    def ask(self, wish: Wish, until: float) -> Fresh:
+        """Read the row and act on it until there is a token set or an error.
+
+        ``until`` (on `Clock.monotonic`) is when the caller's waiting ends: it may have waited before.
+        """
         with self._wakeups.watch(wish.grant_id) as watch:
-            waiting = Waiting(self._clock, self._wait_seconds, self._times, watch, without_end=wish.here)
+            waiting = Waiting(
+                self._clock, self._wait_seconds, self._times, watch, until=until, without_end=wish.here
+            )
             step = _Step(wish, waiting)
             while True:
                 if step.seen is None:

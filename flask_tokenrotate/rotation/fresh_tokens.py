@@ -108,20 +108,20 @@ class FreshTokens:
         while True:
             look, mine = self._looks.join(wish.grant_id)
             if mine:
-                found = self._looks.take(wish.grant_id, look, lambda: self._asking.ask(wish))
+                found = self._looks.take(wish.grant_id, look, lambda: self._asking.ask(wish, until))
                 return _not_older(found, wish.at_least)
-            shared = self._shared(look, wish, until) or self._from_memory(wish)
+            if not look.done.wait(max(until - self._clock.monotonic(), 0.0)):
+                # A job's look ends only when its redemption does. This caller takes what there is.
+                return _not_older(self._asking.ask(wish, until), wish.at_least)
+            shared = self._shared(look, wish) or self._from_memory(wish)
             if shared is not None:
                 return shared
 
-    def _shared(self, look: Look[Fresh, TokenRotateError], wish: Wish, until: float) -> Fresh | None:
-        """Wait for another thread's look and share its outcome; None: try again.
+    def _shared(self, look: Look[Fresh, TokenRotateError], wish: Wish) -> Fresh | None:
+        """Share the outcome of another thread's look; None: try again.
 
         Those who wait share a failure as well. Trying in turn, each would wait for the same provider again.
         """
-        left = until - self._clock.monotonic()
-        if left <= 0 or not look.done.wait(left):
-            raise RotationTimeout(wish.grant_id, waited=self._wait_seconds, retry_after=1.0)
         if look.error is not None and not isinstance(look.error, RotationTimeout):
             raise copy.copy(look.error)
         found = look.result
