@@ -81,12 +81,13 @@ class RotationThreads:
         self._changed = threading.Condition()
         self._process: int | None = None
         self._is_closing = False
+        self._serving = threading.local()
         call_in_forked_child(self._reset)
 
     @property
     def are_closing(self) -> bool:
         """Whether calls that still wait for a provider have to give up, because the process exits."""
-        if self._process != os.getpid():
+        if getattr(self._serving, "process", os.getpid()) != os.getpid():
             raise _ForkedAway
         return self._is_closing
 
@@ -130,6 +131,7 @@ class RotationThreads:
 
     def _serve(self, pool: _Pool, process: int) -> None:
         """Do the provider's work, one piece after the other, until there has been none for a while."""
+        self._serving.process = process
         while True:
             with self._changed:
                 pool.idle += 1

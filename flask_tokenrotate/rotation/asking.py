@@ -84,10 +84,15 @@ class Asking:
             return self._ahead.rotating(self._windows.fresh(seen, "row", wish.min_ttl), policy, epoch)
         return None
 
-    def ask(self, wish: Wish, seen: Sighting | None = None) -> Fresh:
-        """Act on the row, ``seen`` already or read now, until there is a token set or an error."""
+    def ask(self, wish: Wish, until: float, seen: Sighting | None = None) -> Fresh:
+        """Act on the row, ``seen`` already or read now, until there is a token set or an error.
+
+        ``until`` (on `Clock.monotonic`) is when the caller's waiting ends: it may have waited before.
+        """
         with self._wakeups.watch(wish.grant_id) as watch:
-            waiting = Waiting(self._clock, self._wait_seconds, self._times, watch, without_end=wish.here)
+            waiting = Waiting(
+                self._clock, self._wait_seconds, self._times, watch, until=until, without_end=wish.here
+            )
             step = _Step(wish, waiting, seen, self._cache.epoch)
             while True:
                 if step.seen is None:
@@ -154,7 +159,9 @@ class Asking:
                 return self._windows.to_its_end(seen, step.waiting.origin, min_ttl)
             raise copy.copy(flight.error)
         if isinstance(flight.result, Sighting):
-            return self._windows.to_its_end(flight.result, "rotated", min_ttl)
+            # A flight that is about to land has perhaps saved what the caller has read, and found too old.
+            is_news = flight.result.grant.token_version > seen.grant.token_version
+            return self._windows.to_its_end(flight.result, "rotated", min_ttl) if is_news else None
         if isinstance(flight.result, Overtaken):
             # What the lost claim found saves each loser a read.
             return self._rows.examine(seen.grant.id, flight.result.row)

@@ -40,17 +40,24 @@ def pauses(expected: float, elapsed: float, *, notified: bool) -> Iterator[float
 class Waiting:
     """The waiting of one request for one grant: what is left of it, and when to look next.
 
-    It ends ``wait`` seconds after the request began to wait, and ``wait`` seconds after the claim was taken
-    that it waits for: who comes late to a slow provider does not wait. ``without_end``: a caller that has
-    nobody to leave the work to waits for the end of the call.
+    It ends at ``until``, and ``wait`` seconds after the claim was taken that it waits for: who comes late to
+    a slow provider does not wait. ``without_end``: a caller that has nobody to leave the work to waits for the
+    end of the call.
     """
 
     def __init__(
-        self, clock: Clock, wait: float, times: RotationTimes, watch: Watch, *, without_end: bool = False
+        self,
+        clock: Clock,
+        wait: float,
+        times: RotationTimes,
+        watch: Watch,
+        *,
+        until: float,
+        without_end: bool = False,
     ) -> None:
         self._clock = clock
         self._wait = wait
-        self._until = clock.monotonic() + wait
+        self._until = until
         self._without_end = without_end
         self._times = times
         self._watch = watch

@@ -156,6 +156,9 @@ class MemoryGrantStore:
             row = self._row_of(claim)
             if row is None:
                 return False
+            if row.token_version != claim.redeems:
+                self._write(row, standing=None)
+                return True
             failed = retry_after is not None
             self._write(
                 row,
