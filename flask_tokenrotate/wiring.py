@@ -172,10 +172,11 @@ def _row_reader(grants: SqlGrantStore, token_sets: TokenSets) -> Callable[[Any],
     """Return what makes a grant of a row that was read with its session, and decrypts it only once."""
 
     def read(row: Any) -> Grant:
-        known = token_sets.get(row.id, row.token_version)
+        state = (row.token_version, row.provider, row.user_id, row.subject)
+        known = token_sets.get(row.id, state)
         grant = grants.grant_from(row, known)
         if known is None:
-            token_sets.put(row.id, row.token_version, grant.tokens)
+            token_sets.put(row.id, state, grant.tokens)
         return grant
 
     return read

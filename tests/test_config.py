@@ -112,14 +112,10 @@ def test_the_readme_shows_the_settings_as_they_are() -> None:
     assert rows == expected, "The README's table should be:\n" + "\n".join(expected)
 
 
-CONNECTED_LATER = {"drain_seconds", "rotation_threads"}
-"""Settings that no code reads yet. The rotation threads are going to; then this is empty, and goes."""
-
-
 def test_every_setting_is_read_somewhere() -> None:
     """A setting that is connected to nothing would be accepted and ignored."""
     unread = {each.name for each in fields(Settings)} - settings_read(PACKAGE)
-    assert unread == CONNECTED_LATER
+    assert unread == set()
 
 
 def test_a_setting_that_nobody_reads_is_seen(tmp_path: Path) -> None:
@@ -143,17 +139,9 @@ def settings_read(folder: Path) -> set[str]:
     }
 
 
-DEFAULTS_TO_REMOVE = {
-    *(f"rotation/redeemer.py: {name}" for name in ("redeem", "claim", "wait", "backoff", "backoff_limit")),
-    *(f"rotation/protocol.py: {name}" for name in ("min_ttl", "ahead", "settle")),
-    "providers/endpoint.py: connect_seconds",
-}
-"""Defaults that are written twice. These parts are going to have none; then this is empty, and goes."""
-
-
 def test_a_default_is_written_in_settings_only() -> None:
     """No field and no parameter of another module has a number as its default for what a setting decides."""
-    assert set(second_defaults(PACKAGE)) == DEFAULTS_TO_REMOVE
+    assert set(second_defaults(PACKAGE)) == set()
 
 
 def test_a_second_default_is_seen(tmp_path: Path) -> None:

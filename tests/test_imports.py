@@ -26,23 +26,27 @@ ALLOWED = {
     "forks": "",
     "loopback": "",
     "application_engine": "sqlalchemy",
+    "cookies": "loopback flask",
+    "threads": "forks rotation",
     "setting_kinds": "errors",
     "config": "errors setting_kinds flask",
     "attempts": "rotation",
     "rotation": "errors forks",
     "storage": "errors forks attempts rotation sqlalchemy cryptography pymysql psycopg",
-    "sessions": "errors rotation flask msgspec werkzeug sqlalchemy",
-    "providers": "errors loopback rotation requests requests_oauthlib oauthlib urllib3",
+    "sessions": "errors loopback cookies rotation flask flask_session msgspec werkzeug sqlalchemy",
+    "providers": "errors forks loopback rotation requests requests_oauthlib oauthlib urllib3",
     "testing": "errors attempts rotation sessions flask requests oauthlib werkzeug jinja2 click _typeshed",
-    "web": "errors config loopback attempts rotation sessions flask msgspec blinker click requests werkzeug",
+    "web": "errors config loopback cookies attempts rotation sessions threads flask msgspec blinker click "
+    "requests requests_oauthlib werkzeug",
     "extension": "errors application_engine rotation web wiring flask",
-    "wiring": "errors application_engine config clock rotation storage sessions providers web flask",
+    "wiring": "errors application_engine config clock rotation storage sessions providers threads web flask",
     "__init__": "errors extension rotation web",
 }
 """What each part may import: other parts of the package, and distributions."""
 
 EXCEPTIONS = {
     ("testing/login.py", "web"),  # signs a test client in, as a view would
+    ("testing/rotations.py", "web"),  # finds the application's rotation threads
     ("web/cli.py", "testing"),  # the command fake-provider
 }
 

@@ -27,9 +27,7 @@ class OAuthEndpoint:
     ``clock.monotonic``, in seconds. Nothing is kept between calls.
     """
 
-    def __init__(
-        self, providers: Callable[[str], Provider], clock: Clock, *, connect_seconds: float = 3.0
-    ) -> None:
+    def __init__(self, providers: Callable[[str], Provider], clock: Clock, *, connect_seconds: float) -> None:
         self._providers = providers
         self._clock = clock
         self._connect_seconds = connect_seconds

@@ -7,3 +7,4 @@ from .login import LoginAs as LoginAs
 from .memory import MemoryAttemptStore as MemoryAttemptStore
 from .memory import MemoryGrantStore as MemoryGrantStore
 from .provider import FakeProvider as FakeProvider
+from .rotations import wait_for_rotations as wait_for_rotations

@@ -137,7 +137,7 @@ class TestRows:
         """Who can write to the database cannot give one user another's tokens; control: before, it opens."""
         grant = login_as(client, "alice")
         assert client.get("/me").json["user"] == "alice"
-        app.extensions["tokenrotate"].rotator.forget(grant.id)
+        app.extensions["tokenrotate"].rotation.tokens.forget(grant.id)
         columns(app, "UPDATE tokenrotate_grants SET user_id = 'mallory', subject = 'mallory'")
         assert client.get("/me").json["code"] == "grant_unreadable"
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from flask_tokenrotate.config import Settings
+from flask_tokenrotate.rotation.holding import Timing
 from flask_tokenrotate.rotation.protocol import Policy
-from flask_tokenrotate.rotation.redeemer import Timing
 from flask_tokenrotate.wiring import _timing
 
 

@@ -106,12 +106,12 @@ def test_rescue_on_the_command_line(app: Flask, client: FlaskClient, sign_in: An
             raise StoreUnavailable("the database is away")
 
         with patch.object(SqlGrantStore, "save", away):
-            assert state.rotator.fresh(grant_id).token_version == 1
+            assert state.rotation.tokens.get(grant_id, here=True).token_version == 1
         assert state.grants.load(grant_id).token_version == 0
     folder = Path(app.instance_path, "tokenrotate-rescue")
     (file,) = folder.iterdir()
     saved = runner.invoke(args=["tokenrotate", "rescue"])
-    assert (saved.exit_code, saved.output) == (0, "1 rescued token sets were taken up.\n")
+    assert (saved.exit_code, saved.output) == (0, "1 rescued token sets were saved.\n")
     assert state.grants.load(grant_id).token_version == 1
     assert list(folder.iterdir()) == []
     file.write_bytes(b"nothing that opens")
