@@ -94,7 +94,7 @@ class Asking:
         grant, wish, waiting = seen.grant, step.wish, step.waiting
         waiting.found(grant)
         self._cache.put(seen, step.epoch)
-        if step.has_begun_before(grant) and self._is_valid(seen):
+        if step.has_begun_before(grant) and grant.end_reason is None and self._is_valid(seen):
             return self._windows.to_its_end(seen, waiting.origin, wish.min_ttl)
         policy = self._windows.policy(grant, wish.min_ttl)
         match decide(grant, grant.seen_at, policy):
