@@ -142,7 +142,7 @@ class Asking:
         if flight.error is not None:
             if isinstance(flight.error, ProviderUnavailable) and self._is_valid(seen):
                 return self._windows.to_its_end(seen, step.waiting.origin, min_ttl)
-            raise copy.copy(flight.error)
+            raise copy.copy(flight.error) if isinstance(flight.error, TokenRotateError) else flight.error
         if isinstance(flight.result, Sighting):
             return self._windows.to_its_end(flight.result, "rotated", min_ttl)
         if isinstance(flight.result, Overtaken):
