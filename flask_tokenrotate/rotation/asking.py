@@ -74,10 +74,15 @@ class Asking:
         self._clock = clock
         self._wait_seconds = wait_seconds
 
-    def ask(self, wish: Wish) -> Fresh:
-        """Read the row and act on it until there is a token set or an error."""
+    def ask(self, wish: Wish, until: float) -> Fresh:
+        """Read the row and act on it until there is a token set or an error.
+
+        ``until`` is when the caller stops waiting, by the monotonic clock.
+        """
         with self._wakeups.watch(wish.grant_id) as watch:
-            waiting = Waiting(self._clock, self._wait_seconds, self._times, watch, without_end=wish.here)
+            waiting = Waiting(
+                self._clock, self._wait_seconds, self._times, watch, until=until, without_end=wish.here
+            )
             step = _Step(wish, waiting)
             while True:
                 if step.seen is None:
@@ -103,6 +108,8 @@ class Asking:
             case UseAndRotateAhead():
                 return self._use_and_rotate_ahead(step, seen, policy)
             case ClaimAndRedeem():
+                if step.stopped_waiting or waiting.has_ended:
+                    return self._last_resort(step, seen)
                 return self._landed(step, seen, self._start(step, seen, policy))
             case Wait() | InDoubt() as decision:
                 return self._wait(step, seen, decision, policy)
@@ -126,6 +133,8 @@ class Asking:
     def _wait(
         self, step: _Step, seen: Sighting, decision: Wait | InDoubt, policy: Policy
     ) -> Fresh | Sighting | None:
+        if step.stopped_waiting:
+            return self._last_resort(step, seen)
         flight = self._flights.of(seen.grant.id)
         if flight is not None:
             return self._landed(step, seen, flight)
@@ -137,8 +146,13 @@ class Asking:
     def _landed(self, step: _Step, seen: Sighting, flight: Flight) -> Fresh | Sighting | None:
         """Wait for a redemption of this process; return what `_look` returns."""
         min_ttl = step.wish.min_ttl
+        may_wait = step.waiting.left_for(flight) > 0
         if not step.waiting.until_landed(flight):
-            return self._last_resort(step, seen)
+            if not may_wait:
+                return self._last_resort(step, seen)
+            # The row is read once more: its user may have signed out meanwhile.
+            step.stopped_waiting = True
+            return None
         if flight.error is not None:
             if isinstance(flight.error, ProviderUnavailable) and self._is_valid(seen):
                 return self._windows.to_its_end(seen, step.waiting.origin, min_ttl)
@@ -166,13 +180,14 @@ class Asking:
 class _Step:
     """How far one request has come: the row that it acts on next, and the token version it began with."""
 
-    __slots__ = ("_began_with", "epoch", "seen", "waiting", "wish")
+    __slots__ = ("_began_with", "epoch", "seen", "stopped_waiting", "waiting", "wish")
 
     def __init__(self, wish: Wish, waiting: Waiting) -> None:
         self.wish = wish
         self.waiting = waiting
         self.seen: Sighting | None = None
         self.epoch = 0
+        self.stopped_waiting = False
         self._began_with: int | None = None
 
     def has_begun_before(self, grant: Grant) -> bool:

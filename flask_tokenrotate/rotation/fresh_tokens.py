@@ -108,8 +108,10 @@ class FreshTokens:
         while True:
             look, mine = self._looks.join(wish.grant_id)
             if mine:
-                found = self._looks.take(wish.grant_id, look, lambda: self._asking.ask(wish))
+                found = self._looks.take(wish.grant_id, look, lambda: self._asking.ask(wish, until))
                 return _not_older(found, wish.at_least)
+            if look.is_callers_own:
+                return _not_older(self._asking.ask(wish, until), wish.at_least)
             shared = self._shared(look, wish, until) or self._from_memory(wish)
             if shared is not None:
                 return shared
