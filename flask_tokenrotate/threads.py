@@ -57,11 +57,16 @@ class _ForkedAway(BaseException):
 
 @dataclass(slots=True)
 class _Pool:
-    """The threads of one provider: how many there are, how many wait for work, and the work that waits."""
+    """The threads of one provider: how many there are, how many of them work, and the work that waits."""
 
     threads: int = 0
-    idle: int = 0
+    working: int = 0
     queue: deque[Work] = field(default_factory=deque)
+
+    @property
+    def in_progress(self) -> int:
+        """How much work there is, begun or not."""
+        return self.working + len(self.queue)
 
 
 class RotationThreads:
@@ -81,13 +86,14 @@ class RotationThreads:
         self._changed = threading.Condition()
         self._process: int | None = None
         self._is_closing = False
-        self._serving = threading.local()
+        self._of_thread = threading.local()
         call_in_forked_child(self._reset)
 
     @property
     def are_closing(self) -> bool:
         """Whether calls that still wait for a provider have to give up, because the process exits."""
-        if getattr(self._serving, "process", os.getpid()) != os.getpid():
+        # Only threads of the pools can be forked away. Work may run in its caller, too.
+        if getattr(self._of_thread, "process", None) not in (None, os.getpid()):
             raise _ForkedAway
         return self._is_closing
 
@@ -96,11 +102,10 @@ class RotationThreads:
         with self._changed:
             self._drain_at_exit()
             pool = self._pools.setdefault(provider, _Pool())
-            busy = pool.threads - pool.idle + len(pool.queue)
-            if ahead and (busy >= self._limit - FREE_FOR_REQUESTS or self._is_closing):
+            if ahead and (pool.in_progress >= self._limit - FREE_FOR_REQUESTS or self._is_closing):
                 return False
             pool.queue.append(work)
-            if pool.idle >= len(pool.queue):
+            if pool.threads >= pool.in_progress:
                 self._changed.notify_all()
             elif pool.threads < self._limit and not self._start_thread(pool, provider):
                 pool.queue.remove(work)
@@ -131,25 +136,38 @@ class RotationThreads:
 
     def _serve(self, pool: _Pool, process: int) -> None:
         """Do the provider's work, one piece after the other, until there has been none for a while."""
-        self._serving.process = process
-        while True:
+        self._of_thread.process = process
+        try:
+            while (work := self._next(pool, process)) is not None:
+                self._do(pool, work)
+        except _ForkedAway:
+            pass
+        except BaseException:
+            # What ends a thread (a greenlet that is killed, say) must not leave it counted.
             with self._changed:
-                pool.idle += 1
+                pool.threads -= 1
+            raise
+
+    def _next(self, pool: _Pool, process: int) -> Work | None:
+        """Wait for work and take it over; None: the thread, which counts no longer, ends."""
+        with self._changed:
+            self._changed.wait_for(lambda: pool.queue, IDLE_SECONDS)
+            # A greenlet lives on in a forked child, whose work this is not.
+            if not pool.queue or os.getpid() != process:
+                pool.threads -= 1
+                return None
+            pool.working += 1
+            return pool.queue.popleft()
+
+    def _do(self, pool: _Pool, work: Work) -> None:
+        try:
+            work()
+        except Exception:
+            logger.exception("a rotation thread failed")
+        finally:
+            with self._changed:
+                pool.working -= 1
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: pool.queue, IDLE_SECONDS)
-                if os.getpid() != process:
-                    return  # a greenlet lives on in a forked child, whose work this is not
-                pool.idle -= 1
-                if not pool.queue:
-                    pool.threads -= 1
-                    return
-                work = pool.queue.popleft()
-            try:
-                work()
-            except _ForkedAway:
-                return
-            except Exception:
-                logger.exception("a rotation thread failed")
 
     def wait_until_idle(self, seconds: float) -> bool:
         """Wait until no work is in progress or queued, for ``seconds`` at most; return whether that is so."""
@@ -157,7 +175,7 @@ class RotationThreads:
             return self._changed.wait_for(self._are_idle, seconds)
 
     def _are_idle(self) -> bool:
-        return all(pool.threads == pool.idle and not pool.queue for pool in self._pools.values())
+        return not any(pool.in_progress for pool in self._pools.values())
 
     def drain(self) -> None:
         """Let work in progress end for ``drain_seconds``, then abort the calls that still wait (at exit).

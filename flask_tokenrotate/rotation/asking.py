@@ -109,7 +109,7 @@ class Asking:
         grant, wish, waiting = seen.grant, step.wish, step.waiting
         waiting.found(grant)
         self._cache.put(seen, step.epoch)
-        if step.has_begun_before(grant) and self._is_valid(seen):
+        if step.has_begun_before(grant) and grant.end_reason is None and self._is_valid(seen):
             return self._windows.to_its_end(seen, waiting.origin, wish.min_ttl)
         policy = self._windows.policy(grant, wish.min_ttl)
         match decide(grant, seen.now(self._clock.monotonic()), policy):
@@ -118,6 +118,8 @@ class Asking:
             case UseAndRotateAhead():
                 return self._use_and_rotate_ahead(step, seen, policy)
             case ClaimAndRedeem():
+                if step.stopped_waiting or waiting.has_ended:
+                    return self._last_resort(step, seen)
                 return self._landed(step, seen, self._start(step, seen, policy))
             case Wait() | InDoubt() as decision:
                 return self._wait(step, seen, decision, policy)
@@ -141,6 +143,8 @@ class Asking:
     def _wait(
         self, step: _Step, seen: Sighting, decision: Wait | InDoubt, policy: Policy
     ) -> Fresh | Sighting | None:
+        if step.stopped_waiting:
+            return self._last_resort(step, seen)
         flight = self._flights.of(seen.grant.id)
         if flight is not None:
             return self._landed(step, seen, flight)
@@ -152,12 +156,17 @@ class Asking:
     def _landed(self, step: _Step, seen: Sighting, flight: Flight) -> Fresh | Sighting | None:
         """Wait for a redemption of this process; return what `_look` returns."""
         min_ttl = step.wish.min_ttl
+        may_wait = step.waiting.left_for(flight) > 0
         if not step.waiting.until_landed(flight):
-            return self._last_resort(step, seen)
+            if not may_wait:
+                return self._last_resort(step, seen)
+            # The row is read once more: its user may have signed out meanwhile.
+            step.stopped_waiting = True
+            return None
         if flight.error is not None:
             if isinstance(flight.error, ProviderUnavailable) and self._is_valid(seen):
                 return self._windows.to_its_end(seen, step.waiting.origin, min_ttl)
-            raise copy.copy(flight.error)
+            raise copy.copy(flight.error) if isinstance(flight.error, TokenRotateError) else flight.error
         if isinstance(flight.result, Sighting):
             # A flight that is about to land has perhaps saved what the caller has read, and found too old.
             is_news = flight.result.grant.token_version > seen.grant.token_version
@@ -183,13 +192,14 @@ class Asking:
 class _Step:
     """How far one request has come: the row that it acts on next, and the token version it began with."""
 
-    __slots__ = ("_began_with", "epoch", "seen", "waiting", "wish")
+    __slots__ = ("_began_with", "epoch", "seen", "stopped_waiting", "waiting", "wish")
 
     def __init__(self, wish: Wish, waiting: Waiting, seen: Sighting | None, epoch: int) -> None:
         self.wish = wish
         self.waiting = waiting
         self.seen = seen
         self.epoch = epoch
+        self.stopped_waiting = False
         self._began_with: int | None = None
 
     def has_begun_before(self, grant: Grant) -> bool:

@@ -102,5 +102,6 @@ class Rotation:
     def _reset(self) -> None:
         """In a forked child: what threads of the parent were doing never ends here."""
         self.tokens.reset()
+        self.refused.reset()
         self.breaker.reset()
         self.token_sets.reset()

@@ -135,3 +135,7 @@ class Replacements:
         """Return whether the token set of ``grant`` came as a replacement less than ``seconds`` ago."""
         token_version, at = self._noted.get(grant.id, (None, 0.0))
         return token_version == grant.token_version and self._clock.monotonic() - at < self._seconds
+
+    def reset(self) -> None:
+        """In a forked child: a thread of the parent may have held the lock."""
+        self._lock = threading.Lock()

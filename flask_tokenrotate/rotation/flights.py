@@ -38,7 +38,7 @@ class Flight:
 
     ``claimed_at`` is when its claim was taken, by `Clock.monotonic`; None before. When ``landed`` is set,
     ``result`` is the grant with its new token set, or what a lost claim found, or None (the row says what
-    happened); or ``error`` is why there is none of them.
+    happened); or ``error`` is why there is none of them: one of our errors, or a defect.
     """
 
     def __init__(self, grant_id: str, landed: Event) -> None:
@@ -47,7 +47,7 @@ class Flight:
         self.claimed_at: float | None = None
         self.is_probe = False
         self.result: Sighting | Overtaken | None = None
-        self.error: TokenRotateError | None = None
+        self.error: Exception | None = None
         self.notices: list[Notice] = []
 
     def note(self, name: EventName, grant: Grant, facts: Mapping[str, Any]) -> None:
@@ -89,7 +89,7 @@ class Flights:
             if here:
                 work()
             else:
-                self._threads.run(seen.grant.provider, work, ahead=False)
+                self._run(flight, seen, work, ahead=False)
         return flight
 
     def start_ahead(self, seen: Sighting, policy: Policy, epoch: int) -> None:
@@ -97,13 +97,21 @@ class Flights:
         flight, is_new = self._join(seen.grant.id)
         if is_new:
             work = self._work(flight, seen, policy, epoch, awaited=False)
-            if not self._threads.run(seen.grant.provider, work, ahead=True):
+            if not self._run(flight, seen, work, ahead=True):
                 self._land(flight)
 
     def reset(self) -> None:
         """In a forked child: flights of the parent's threads never land here."""
         self._lock = threading.Lock()
         self._flights = {}
+
+    def _run(self, flight: Flight, seen: Sighting, work: Callable[[], None], *, ahead: bool) -> bool:
+        try:
+            return self._threads.run(seen.grant.provider, work, ahead=ahead)
+        except BaseException:
+            # A `gevent.Timeout`, say, before the work was handed over: it would be waited for for ever.
+            self._land(flight)
+            raise
 
     def _join(self, grant_id: str) -> tuple[Flight, bool]:
         with self._lock:
@@ -123,6 +131,10 @@ class Flights:
                 flight.error = error
                 if not awaited and not isinstance(error, ProviderUnavailable):
                     logger.warning("grant %s could not be rotated ahead: %s", flight.grant_id, error)
+            except Exception as error:
+                # Its requests get it. With nothing to tell them they would start the same flight for ever.
+                flight.error = error
+                logger.exception("the redemption of grant %s failed", flight.grant_id)
             finally:
                 self._land(flight)
             for notice in flight.notices:

@@ -126,7 +126,7 @@ class FreshTokens:
                 ask = functools.partial(self._asking.ask, wish, until, seen)
                 found = self._looks.take(wish.grant_id, look, ask)
                 return _not_older(found, wish.at_least)
-            if not look.done.wait(max(until - self._clock.monotonic(), 0.0)):
+            if look.is_callers_own or not look.done.wait(max(until - self._clock.monotonic(), 0.0)):
                 # A job's look ends only when its redemption does. This caller takes what there is.
                 return _not_older(self._asking.ask(wish, until), wish.at_least)
             shared = self._shared(look, wish) or self._from_memory(wish)

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import StoreUnavailable
 from .ports import Clock, GrantStore, Threads
 from .tokens import Claim
 
@@ -112,6 +111,6 @@ class Holding:
         try:
             self.renewals += self._store.renew(self._claim, seconds=seconds)
             self._next_renewal = now + self._timing.claim / RENEWALS_PER_CLAIM
-        except StoreUnavailable:
-            logger.warning("the claim on grant %s could not be renewed", self._claim.grant_id)
+        except Exception as error:
+            logger.warning("the claim on grant %s could not be renewed: %s", self._claim.grant_id, error)
             self._next_renewal = self._clock.monotonic() + RETRY_SECONDS

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from contextvars import ContextVar
+from typing import Any, Generic, TypeVar
 
 from .ports import Clock, Event
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
+
+
+_taking: ContextVar[tuple[Look[Any, Any], ...]] = ContextVar("tokenrotate_looks", default=())
+"""The looks that the running code is itself a part of, the innermost last."""
 
 
 class Look(Generic[T, E]):
@@ -21,6 +26,14 @@ class Look(Generic[T, E]):
         self.done = done
         self.result: T | None = None
         self.error: E | None = None
+
+    @property
+    def is_callers_own(self) -> bool:
+        """Whether the caller is a part of this look, and would wait for itself.
+
+        So is the receiver of a signal that asks for the token, where the redemption ran in its caller.
+        """
+        return self in _taking.get()
 
 
 class Looks(Generic[T, E]):
@@ -48,6 +61,7 @@ class Looks(Generic[T, E]):
         start the same work beside it. Anything but a shared error (a worker that is being stopped,
         say) leaves the look without an outcome, and one of those who waited takes over.
         """
+        inside = _taking.set((*_taking.get(), look))
         try:
             look.result = work()
             return look.result
@@ -55,6 +69,7 @@ class Looks(Generic[T, E]):
             look.error = error
             raise
         finally:
+            _taking.reset(inside)
             with self._lock:
                 if self._looks.get(key) is look:
                     del self._looks[key]

@@ -41,6 +41,10 @@ class RefusedTokens:
         self._replacements.note(replacement.grant)
         return replacement
 
+    def reset(self) -> None:
+        """In a forked child: what threads of the parent were doing never ends here."""
+        self._replacements.reset()
+
     def _is_young(self, grant: Grant) -> bool:
         lifetime = grant.tokens.lifetime
         if lifetime is None:

@@ -40,9 +40,9 @@ def pauses(expected: float, elapsed: float, *, notified: bool) -> Iterator[float
 class Waiting:
     """The waiting of one request for one grant: what is left of it, and when to look next.
 
-    It ends at ``until``, and ``wait`` seconds after the claim was taken that it waits for: who comes late to
-    a slow provider does not wait. ``without_end``: a caller that has nobody to leave the work to waits for
-    the end of the call.
+    It ends at ``until`` by the monotonic clock, and ``wait`` seconds after the claim was taken that it waits
+    for: who comes late to a slow provider does not wait. ``without_end``: a caller that has nobody to leave
+    the work to waits for the end of the call.
     """
 
     def __init__(
@@ -71,8 +71,13 @@ class Waiting:
         """Where a token set comes from that is found now: ``"waited"`` after the first wait."""
         return "waited" if self._has_waited else "row"
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it is left, whatever it was for."""
+        return self._clock.monotonic() >= self._until
+
     def is_over(self, seen: Sighting) -> bool:
-        """Return whether nothing of it is left."""
+        """Return whether nothing of it is left for the claim on the row."""
         return self._left(seen) <= 0
 
     def look(self) -> None:
@@ -93,9 +98,19 @@ class Waiting:
             while not flight.landed.wait(self._wait):
                 pass
             return True
-        if flight.landed.wait(min(PROBE_SECONDS, self._left_for(flight))):
-            return True
-        return not flight.is_probe and flight.landed.wait(self._left_for(flight))
+        # Whether it is a probe may not be known before its thread has begun.
+        return flight.landed.wait(min(PROBE_SECONDS, self.left_for(flight))) or flight.landed.wait(
+            self.left_for(flight)
+        )
+
+    def left_for(self, flight: Flight) -> float:
+        """Return the seconds that are left for a redemption of this process."""
+        until = self._until
+        if flight.claimed_at is not None:
+            # Counted from the claim for a probe, too: else each who comes during it would wait a second more.
+            wait = min(self._wait, PROBE_SECONDS) if flight.is_probe else self._wait
+            until = min(until, flight.claimed_at + wait)
+        return max(0.0, until - self._clock.monotonic())
 
     def sleep(self, seen: Sighting, decision: Wait | InDoubt, policy: Policy) -> None:
         """Sleep until the next look at the row is worth its statement."""
@@ -117,12 +132,6 @@ class Waiting:
         left = self._until - now
         standing = seen.grant.standing
         return left if standing is None else min(left, standing.taken_at + self._wait - seen.now(now))
-
-    def _left_for(self, flight: Flight) -> float:
-        until = self._until
-        if flight.claimed_at is not None:
-            until = min(until, flight.claimed_at + self._wait)
-        return max(0.0, until - self._clock.monotonic())
 
     def _next_look(self, grant: Grant, standing: StandingClaim, policy: Policy) -> float:
         if self._looks is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flask_tokenrotate.rotation.breaker import FAILING_GRANTS, LONGEST_PAUSE, Breaker
+from flask_tokenrotate.rotation.breaker import FAILING_GRANTS, LONGEST_PAUSE, Admitted, Breaker
 from flask_tokenrotate.rotation.tokens import Secret, TokenResponse
 from flask_tokenrotate.rotation.verdict import (
     Busy,
@@ -19,7 +19,7 @@ from flask_tokenrotate.testing import ManualClock
 
 BUSY = Busy(cause="http_503")
 PROBE_SECONDS = 7.0
-ANSWERS = [
+RESPONSES = [
     Rotated(response=TokenResponse(access_token=Secret("access"))),
     Refused(error="invalid_grant"),
     Misconfigured(error="invalid_client", cure="Check it."),
@@ -51,43 +51,41 @@ class TestOpening:
     def test_the_fifth_failing_grant_opens_it(self, breaker: Breaker, verdict: Verdict) -> None:
         """Up to the fourth nothing changes, whatever kind of failure it is."""
         fail(breaker, FAILING_GRANTS - 1, verdict)
-        assert breaker.admit("p", "other") == 0.0
+        assert breaker.admit("p", "other").pause == 0.0
         fail(breaker, FAILING_GRANTS, verdict)
-        assert breaker.admit("p", "other") > 0.0
+        assert breaker.admit("p", "other").pause > 0.0
 
     def test_one_grant_alone_never_opens_it(self, breaker: Breaker) -> None:
         """A limit on one user is no outage."""
         for _ in range(50):
             breaker.record("p", "grant-0", BUSY)
-        assert breaker.admit("p", "other") == 0.0
+        assert breaker.admit("p", "other").pause == 0.0
 
-    @pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: type(answer).__name__)
-    def test_an_answer_in_between_starts_the_count_again(self, breaker: Breaker, answer: Verdict) -> None:
-        """A provider that answers one of five is not away."""
+    @pytest.mark.parametrize("response", RESPONSES, ids=lambda response: type(response).__name__)
+    def test_a_response_in_between_starts_the_count_again(self, breaker: Breaker, response: Verdict) -> None:
+        """A provider that responds to one of five is not away."""
         fail(breaker, FAILING_GRANTS - 1)
-        breaker.record("p", "answered", answer)
+        breaker.record("p", "responded", response)
         breaker.record("p", "fifth", BUSY)
-        assert breaker.admit("p", "other") == 0.0
+        assert breaker.admit("p", "other").pause == 0.0
 
     def test_providers_are_kept_apart(self, breaker: Breaker) -> None:
         """The outage of one is nothing to the other."""
         fail(breaker)
-        assert breaker.admit("q", "other") == 0.0
+        assert breaker.admit("q", "other").pause == 0.0
 
 
 class TestOpen:
     """One probe for each pause."""
 
-    def test_one_probe_goes_through_when_the_pause_is_over(
-        self, breaker: Breaker, clock: ManualClock
-    ) -> None:
-        """The second caller of the same moment waits for the probe's answer."""
+    def test_one_probe_is_admitted_when_the_pause_is_over(self, breaker: Breaker, clock: ManualClock) -> None:
+        """The second caller of the same moment waits for the probe's response."""
         fail(breaker)
         clock.advance(0.999)
-        assert breaker.admit("p", "early") == pytest.approx(0.001 + 0.5)
+        assert breaker.admit("p", "early").pause == pytest.approx(0.001 + 0.5)
         clock.advance(0.001)
-        assert breaker.admit("p", "probe") == 0.0
-        assert breaker.admit("p", "second") == pytest.approx(PROBE_SECONDS + 1.0 + 0.5)
+        assert breaker.admit("p", "probe").pause == 0.0
+        assert breaker.admit("p", "second").pause == pytest.approx(PROBE_SECONDS + 1.0 + 0.5)
 
     def test_the_pause_doubles_with_each_failed_probe_up_to_its_limit(
         self, breaker: Breaker, clock: ManualClock
@@ -96,7 +94,7 @@ class TestOpen:
         fail(breaker)
         probes = []
         while clock.monotonic() < 3600.0:
-            if breaker.admit("p", "probe") == 0.0:
+            if breaker.admit("p", "probe").pause == 0.0:
                 probes.append(clock.monotonic())
                 breaker.record("p", "probe", BUSY)
             clock.advance(0.25)
@@ -109,9 +107,9 @@ class TestOpen:
         """It may have lost its claim, or its thread: the next one goes after the time that it had."""
         fail(breaker)
         clock.advance(1.0)
-        assert breaker.admit("p", "probe") == 0.0
+        assert breaker.admit("p", "probe").pause == 0.0
         clock.advance(PROBE_SECONDS + 1.0)
-        assert breaker.admit("p", "next") == 0.0
+        assert breaker.admit("p", "next").pause == 0.0
 
     def test_calls_that_were_under_way_do_not_lengthen_the_pause(
         self, breaker: Breaker, clock: ManualClock
@@ -119,18 +117,18 @@ class TestOpen:
         """Thirty threads that fail together count as one failure."""
         fail(breaker, 30)
         clock.advance(1.0)
-        assert breaker.admit("p", "probe") == 0.0
+        assert breaker.admit("p", "probe").pause == 0.0
 
     def test_retry_after_is_waited_for(self, breaker: Breaker, clock: ManualClock) -> None:
         """What the provider asks for counts where it is longer than the pause."""
         fail(breaker, verdict=Busy(cause="http_429", retry_after=40.0))
         clock.advance(39.9)
-        assert breaker.admit("p", "early") > 0.0
+        assert breaker.admit("p", "early").pause > 0.0
         clock.advance(0.1)
-        assert breaker.admit("p", "probe") == 0.0
+        assert breaker.admit("p", "probe").pause == 0.0
 
     def test_those_who_are_sent_away_do_not_come_back_together(self, clock: ManualClock) -> None:
-        """What they are told to wait differs by up to a pause."""
+        """What they have to wait differs by up to a pause."""
         draws = iter([0.5, 0.0, 0.4, 0.8])
         breaker = Breaker(
             clock,
@@ -140,21 +138,62 @@ class TestOpen:
             jitter=lambda: next(draws),
         )
         fail(breaker)
-        assert [breaker.admit("p", "g") for _ in range(3)] == pytest.approx([1.0, 1.4, 1.8])
+        assert [breaker.admit("p", "g").pause for _ in range(3)] == pytest.approx([1.0, 1.4, 1.8])
 
-    @pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: type(answer).__name__)
-    def test_any_answer_closes_it(self, breaker: Breaker, clock: ManualClock, answer: Verdict) -> None:
+    @pytest.mark.parametrize("response", RESPONSES, ids=lambda response: type(response).__name__)
+    def test_any_response_closes_it(self, breaker: Breaker, clock: ManualClock, response: Verdict) -> None:
         """The provider is there; all may ask at once, and the next outage starts with a short pause."""
         fail(breaker)
         clock.advance(1.0)
         breaker.admit("p", "probe")
-        breaker.record("p", "probe", answer)
-        assert [breaker.admit("p", "g"), breaker.admit("p", "h")] == [0.0, 0.0]
+        breaker.record("p", "probe", response)
+        assert [breaker.admit("p", each) for each in "gh"] == [Admitted(), Admitted()]
         fail(breaker)
-        assert breaker.admit("p", "g") == pytest.approx(1.0 + 0.5)
+        assert breaker.admit("p", "g").pause == pytest.approx(1.0 + 0.5)
 
     def test_a_forked_child_starts_anew(self, breaker: Breaker) -> None:
         """What the parent's threads were at says nothing about the child's."""
         fail(breaker)
-        breaker.forget()
-        assert breaker.admit("p", "g") == 0.0
+        breaker.reset()
+        assert breaker.admit("p", "g").pause == 0.0
+
+
+class TestOverdue:
+    """A call without a response counts as failed from the moment it is overdue."""
+
+    def test_overdue_calls_open_it(self, breaker: Breaker) -> None:
+        """A provider that accepts and never responds holds no more than a few requests."""
+        for number in range(FAILING_GRANTS):
+            assert breaker.admit("p", "other").pause == 0.0
+            breaker.overdue("p", f"grant-{number}")
+        assert breaker.admit("p", "other").pause > 0.0
+
+    def test_a_call_that_is_overdue_and_then_fails_counts_once(self, breaker: Breaker) -> None:
+        """Its verdict, a minute later, says nothing new."""
+        for number in range(FAILING_GRANTS - 1):
+            breaker.overdue("p", f"grant-{number}")
+            breaker.record("p", f"grant-{number}", Unknown(cause="read time-out", timed_out=True))
+        assert breaker.admit("p", "other").pause == 0.0
+
+    def test_a_late_response_closes_it(self, breaker: Breaker) -> None:
+        """The provider was slow, and is there."""
+        for number in range(FAILING_GRANTS):
+            breaker.overdue("p", f"grant-{number}")
+        breaker.record("p", "grant-0", RESPONSES[0])
+        assert breaker.admit("p", "other").pause == 0.0
+
+    def test_a_probe_that_is_overdue_lengthens_the_pause_once(
+        self, breaker: Breaker, clock: ManualClock
+    ) -> None:
+        """The next probe need not wait for its end, and its end does not count again."""
+        fail(breaker)
+        clock.advance(1.0)
+        assert breaker.admit("p", "probe") == Admitted(is_probe=True)
+        clock.advance(PROBE_SECONDS)
+        breaker.overdue("p", "probe")
+        assert breaker.admit("p", "other").pause == pytest.approx(2.0 + 2.0 * 0.5)
+        clock.advance(1.0)
+        breaker.record("p", "probe", Unknown(cause="read time-out", timed_out=True))
+        assert breaker.admit("p", "other").pause == pytest.approx(1.0 + 2.0 * 0.5)
+        clock.advance(1.0)
+        assert breaker.admit("p", "next").is_probe

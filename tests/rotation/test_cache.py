@@ -105,12 +105,25 @@ def test_without_an_entry_every_caller_shall_rotate_ahead(cache: GrantCache) -> 
     assert [cache.start_ahead("g", 10.0) for _ in range(2)] == [True, True]
 
 
-def test_an_empty_copy_has_the_bounds_and_nothing_else(cache: GrantCache) -> None:
+def test_after_a_reset_nothing_is_kept_and_no_older_read_is(cache: GrantCache) -> None:
     """A forked child starts with nothing, under the same bounds."""
-    cache.put(sighting(), cache.epoch)
-    copied = cache.empty_copy()
-    assert copied.get("g", 0.0) is None
+    epoch = cache.epoch
+    cache.put(sighting(), epoch)
+    cache.reset()
+    assert kept(cache, "g") is None
+    cache.put(sighting(), epoch)
+    assert kept(cache, "g") is None
     for name in ("a", "b", "c"):
-        copied.put(sighting(name), copied.epoch)
-    assert copied.get("a", 0.0) is None
-    assert kept(cache, "g") is not None
+        cache.put(sighting(name), cache.epoch)
+    assert [name for name in ("a", "b", "c") if kept(cache, name)] == ["b", "c"]
+
+
+def test_a_dropped_grant_is_read_again_and_others_stay(cache: GrantCache) -> None:
+    """Its row has changed in a way that is not known here; unlike `forget`, readers in progress still put."""
+    epoch = cache.epoch
+    for name in ("a", "b"):
+        cache.put(sighting(name), epoch)
+    cache.drop("a")
+    assert (kept(cache, "a"), kept(cache, "b") is not None) == (None, True)
+    cache.put(sighting("a"), epoch)
+    assert kept(cache, "a") is not None

@@ -9,20 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask_tokenrotate.rotation.rotator import Rotator
 
 from flask_tokenrotate.clock import SystemClock
 from flask_tokenrotate.errors import RotationTimeout
-from flask_tokenrotate.rotation.ports import Overtaken
+from flask_tokenrotate.rotation.outcomes import Overtaken
 from flask_tokenrotate.rotation.tokens import Claim, NewGrant, Secret, TokenResponse
 from flask_tokenrotate.rotation.verdict import Verdict
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.grants import SqlGrantStore
 from flask_tokenrotate.storage.sealed.sealing import sealer_from
-from flask_tokenrotate.testing.memory import MemoryRescue, MemoryWakeups
-from tests.rotation.defaults import default_policy, default_timing
 
-from .processes import Heard, ScriptedEndpoint, World, access
+from .processes import Process, ScriptedEndpoint, World, a_process, access
 
 APART = 300.0
 PROCESSES = 8
@@ -79,28 +76,17 @@ def store(tmp_path: Path) -> Iterator[JumpingStore]:
     database.engine().dispose()
 
 
-def host(store: JumpingStore, endpoint: ScriptedEndpoint, clock: SystemClock | None = None) -> Rotator:
+def host(store: JumpingStore, endpoint: ScriptedEndpoint, clock: SystemClock | None = None) -> Process:
     """A process of its own over the shared store."""
-    return Rotator(
-        store,
-        endpoint,
-        clock or SystemClock(),
-        Heard(),
-        MemoryRescue(),
-        MemoryWakeups(clock or SystemClock()),
-        policy_for=lambda provider: default_policy(),
-        timing=default_timing(wait=0.5),
-        cache_entries=10,
-        cache_seconds=5.0,
-    )
+    return a_process(store, endpoint, clock or SystemClock(), wait_seconds=0.5)
 
 
 def dead_grant(store: JumpingStore) -> str:
     """A grant whose access token ran out a second ago."""
-    answer = TokenResponse(
+    response = TokenResponse(
         access_token=Secret("access-0"), refresh_token=Secret("refresh-0"), expires_in=-1.0
     )
-    return store.add(NewGrant(provider="p", response=answer)).id
+    return store.add(NewGrant(provider="p", response=response)).id
 
 
 def test_hosts_that_are_minutes_apart_agree(store: JumpingStore, wall: WallClock) -> None:
@@ -118,9 +104,9 @@ def test_hosts_that_are_minutes_apart_agree(store: JumpingStore, wall: WallClock
 
     endpoint.script = [look_from_the_host_ahead]
     with wall.on_host(-APART):
-        assert access(behind.fresh(grant_id)) == "access-1"
+        assert access(behind.get(grant_id)) == "access-1"
     with wall.on_host(APART):
-        assert access(ahead.fresh(grant_id)) == "access-1"
+        assert access(ahead.get(grant_id)) == "access-1"
     assert seen == [(True, True)]
     assert endpoint.posts == ["refresh-0"]
 
@@ -132,7 +118,7 @@ def test_a_clock_that_jumps_during_a_claim_changes_nothing(
     """One post, one save, the right lifetime, whichever way the host's clock is set meanwhile."""
     endpoint, grant_id = ScriptedEndpoint(), dead_grant(store)
     store.jump = lambda: setattr(wall, "skew", jump)
-    fresh = host(store, endpoint).fresh(grant_id)
+    fresh = host(store, endpoint).get(grant_id)
     row = store.load(grant_id)
     assert row is not None
     assert (access(fresh), row.token_version, row.standing) == ("access-1", 1, None)
@@ -145,7 +131,7 @@ def test_by_the_wall_clock_the_jump_would_cost_the_redemption(store: JumpingStor
     endpoint, grant_id = ScriptedEndpoint(), dead_grant(store)
     store.jump = lambda: setattr(wall, "skew", wall.skew + 3600.0)
     with pytest.raises(RotationTimeout):
-        host(store, endpoint, ByTheWallClock()).fresh(grant_id)
+        host(store, endpoint, ByTheWallClock()).get(grant_id)
     assert endpoint.posts == []
 
 
@@ -160,7 +146,7 @@ class TestAProviderThatLies:
         """All processes are refused by the resource server at once; one of them redeems."""
         grant_id = world.sign_in(remaining=1800.0)
         processes = [world.process() for _ in range(PROCESSES)]
-        refused = [process.fresh(grant_id) for process in processes]
+        refused = [process.get(grant_id) for process in processes]
         healed = [process.refused(fresh) for process, fresh in zip(processes, refused, strict=True)]
         assert {access(fresh) for fresh in healed} == {"access-1"}
         assert world.endpoint.posts == ["refresh-0"]
@@ -170,7 +156,7 @@ class TestAProviderThatLies:
         grant_id = world.sign_in(remaining=1800.0)
         for process in [world.process() for _ in range(PROCESSES)]:
             process.expire(grant_id)
-            process.fresh(grant_id)
+            process.get(grant_id)
         assert len(world.endpoint.posts) == PROCESSES
 
     def test_a_lifetime_told_too_short_costs_one_rotation_for_each(self, world: World) -> None:
@@ -179,6 +165,6 @@ class TestAProviderThatLies:
         process = world.process()
         world.endpoint.script = [lambda: world.endpoint.rotated(expires_in=1800.0)] * 10
         for _ in range(7200 // 60):
-            process.fresh(grant_id)
+            process.get(grant_id)
             world.clock.advance(60.0)
         assert len(world.endpoint.posts) == 7200 // 1800

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from flask_tokenrotate.rotation.rotator import Rotator
 
 from flask_tokenrotate.errors import ProviderUnavailable
 from flask_tokenrotate.providers.build import build_provider
 from flask_tokenrotate.providers.endpoint import OAuthEndpoint
-from flask_tokenrotate.rotation.breaker import FAILING_GRANTS, LONGEST_PAUSE, Breaker
-from flask_tokenrotate.rotation.protocol import Policy
-from flask_tokenrotate.rotation.redeemer import Timing
+from flask_tokenrotate.rotation.breaker import FAILING_GRANTS, LONGEST_PAUSE, Admitted, Breaker
 from flask_tokenrotate.rotation.tokens import NewGrant, Secret, TokenResponse, TokenSet
 from flask_tokenrotate.rotation.verdict import Verdict
 from flask_tokenrotate.testing import FakeProvider, ManualClock, MemoryGrantStore
-from flask_tokenrotate.testing.memory import MemoryRescue, MemoryWakeups
 
-from .processes import Heard
+from .processes import a_policy, a_process
 
 SESSIONS = 200
 AWAY = 60
@@ -37,11 +34,9 @@ class CountingEndpoint(OAuthEndpoint):
 
     calls = 0
 
-    def redeem(
-        self, provider: str, refresh_token: Secret, *, send_by: float, keep_waiting: Callable[[], float]
-    ) -> Verdict:
+    def redeem(self, provider: str, refresh_token: Secret, **when: Any) -> Verdict:
         self.calls += 1
-        return super().redeem(provider, refresh_token, send_by=send_by, keep_waiting=keep_waiting)
+        return super().redeem(provider, refresh_token, **when)
 
     def revoke(self, provider: str, tokens: TokenSet) -> bool:
         raise AssertionError("nobody signs out here")
@@ -54,29 +49,24 @@ class Deployment:
         self.clock, self.store = clock, MemoryGrantStore(clock)
         profile = build_provider("fake", provider.registration())
         self.endpoint = CountingEndpoint(lambda name: profile, clock)
-        self.rotator = Rotator(
+        self.process = a_process(
             self.store,
             self.endpoint,
             clock,
-            Heard(),
-            MemoryRescue(),
-            MemoryWakeups(clock),
-            policy_for=lambda name: Policy(min_ttl=5.0, ahead=10.0),
-            timing=Timing(),
+            policy_for=lambda name: a_policy(min_ttl=5.0, ahead=10.0),
             cache_entries=1000,
-            cache_seconds=5.0,
             jitter=random.Random(7).random,
         )
         self.ids = [self._sign_in(provider, AWAY * number / SESSIONS) for number in range(SESSIONS)]
 
     def _sign_in(self, provider: FakeProvider, remaining: float) -> str:
         minted = provider.mint(expires_in=remaining)
-        answer = TokenResponse(
+        response = TokenResponse(
             access_token=Secret(minted["access_token"]),
             refresh_token=Secret(minted["refresh_token"]),
             expires_in=remaining,
         )
-        return self.store.add(NewGrant(provider="fake", response=answer)).id
+        return self.store.add(NewGrant(provider="fake", response=response)).id
 
     def live(self, seconds: int) -> int:
         """Let ``seconds`` pass; return how many requests got no token. None fails whose token lives."""
@@ -89,13 +79,13 @@ class Deployment:
 
     def _request(self, grant_id: str) -> bool:
         try:
-            fresh = self.rotator.fresh(grant_id)
+            fresh = self.process.get(grant_id)
         except ProviderUnavailable:
             assert self.store.rows[grant_id].tokens.remaining(self.clock.time()) <= 0
             return False
         assert fresh.tokens.remaining(self.clock.time()) > 0
         if fresh.rotate_ahead:
-            self.rotator.rotate_ahead(grant_id)
+            self.process.rotate_ahead(grant_id)
         return True
 
 
@@ -144,7 +134,7 @@ def test_without_the_breaker_each_session_calls(
     provider: FakeProvider, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control: the rows' own pauses alone let many times more calls through."""
-    monkeypatch.setattr(Breaker, "admit", lambda self, provider, grant_id: 0.0)
+    monkeypatch.setattr(Breaker, "admit", lambda self, provider, grant_id: Admitted())
     deployment = Deployment(provider, clock)
     provider.outage = True
     deployment.live(AWAY)

@@ -1,4 +1,4 @@
-"""What the token endpoint meant: recorded shapes of answers, and a search for bytes that break the parser."""
+"""What the token endpoint meant: recorded responses, and a search for bytes that break the parser."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flask_tokenrotate.rotation.http_response import MAX_RETRY_AFTER, HttpResponse, NoResponse
 from flask_tokenrotate.rotation.token_response import MAX_LIFETIME, ResponseRules
 from flask_tokenrotate.rotation.tokens import Secret
 from flask_tokenrotate.rotation.verdict import (
-    MAX_RETRY_AFTER,
     Busy,
-    HttpResponse,
     Misconfigured,
-    NoResponse,
     NotSent,
     Refused,
     Rotated,
@@ -36,7 +34,7 @@ TOKENS = {"access_token": "at-1", "token_type": "Bearer", "expires_in": 3600, "r
 PAGE = b"<!doctype html><title>Blocked</title>"
 
 
-def answer(
+def response(
     status: int, body: bytes | object = b"", content_type: str = "application/json", **headers: str
 ) -> HttpResponse:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -47,11 +45,11 @@ def answer(
 def form(
     status: int, fields: dict[str, str], content_type: str = "application/x-www-form-urlencoded"
 ) -> HttpResponse:
-    return answer(status, urlencode(fields).encode(), content_type)
+    return response(status, urlencode(fields).encode(), content_type)
 
 
 def rotated(body: object, rules: ResponseRules = RULES) -> Rotated:
-    result = verdict(answer(200, body), rules)
+    result = verdict(response(200, body), rules)
     assert isinstance(result, Rotated)
     return result
 
@@ -59,63 +57,87 @@ def rotated(body: object, rules: ResponseRules = RULES) -> Rotated:
 SHAPES: list[tuple[str, HttpResponse | NoResponse, ResponseRules, type, str | None]] = [
     # name, outcome, rules, verdict, its error or cause
     ("refused connection", NoResponse(sent=False, cause="connect"), RULES, NotSent, "connect"),
-    ("lost answer", NoResponse(sent=True, cause="read"), RULES, Unknown, "read"),
-    ("plain rotation", answer(200, TOKENS), RULES, Rotated, None),
-    ("201 with tokens", answer(201, TOKENS), RULES, Rotated, None),
+    ("lost response", NoResponse(sent=True, cause="read"), RULES, Unknown, "read"),
+    ("plain rotation", response(200, TOKENS), RULES, Rotated, None),
+    ("201 with tokens", response(201, TOKENS), RULES, Rotated, None),
     ("form-encoded", form(200, {"access_token": "a", "scope": "x"}), RULES, Rotated, None),
     ("form as text/plain", form(200, {"access_token": "a"}, "text/plain"), RULES, Rotated, None),
-    ("JSON as text/html", answer(200, TOKENS, "text/html"), RULES, Rotated, None),
-    ("JSON with a BOM", answer(200, b"\xef\xbb\xbf" + json.dumps(TOKENS).encode()), RULES, Rotated, None),
-    ("400 invalid_grant", answer(400, {"error": "invalid_grant"}), RULES, Refused, "invalid_grant"),
-    ("Auth0's 403", answer(403, {"error": "invalid_grant"}), RULES, Refused, "invalid_grant"),
-    ("401 invalid_grant", answer(401, {"error": "invalid_grant"}), RULES, Refused, "invalid_grant"),
+    ("JSON as text/html", response(200, TOKENS, "text/html"), RULES, Rotated, None),
+    ("JSON with a BOM", response(200, b"\xef\xbb\xbf" + json.dumps(TOKENS).encode()), RULES, Rotated, None),
+    ("400 invalid_grant", response(400, {"error": "invalid_grant"}), RULES, Refused, "invalid_grant"),
+    ("Auth0's 403", response(403, {"error": "invalid_grant"}), RULES, Refused, "invalid_grant"),
+    ("401 invalid_grant", response(401, {"error": "invalid_grant"}), RULES, Refused, "invalid_grant"),
     ("form refusal", form(400, {"error": "invalid_grant"}), RULES, Refused, "invalid_grant"),
-    ("GitHub's 200", answer(200, {"error": "bad_refresh_token"}), GITHUB, Refused, "bad_refresh_token"),
+    ("GitHub's 200", response(200, {"error": "bad_refresh_token"}), GITHUB, Refused, "bad_refresh_token"),
     ("GitHub's form", form(200, {"error": "bad_refresh_token"}), GITHUB, Refused, "bad_refresh_token"),
     (
         "Slack's 200",
-        answer(200, {"ok": False, "error": "invalid_refresh_token"}),
+        response(200, {"ok": False, "error": "invalid_refresh_token"}),
         SLACK,
         Refused,
         "invalid_refresh_token",
     ),
-    ("nested code", answer(400, {"error": {"code": "invalid_grant"}}), RULES, Refused, "invalid_grant"),
-    ("Hydra's retry", answer(400, {"error": "invalid_request"}), HYDRA, Busy, "invalid_request"),
-    ("Metabase's dead", answer(400, {"error": "invalid_request"}), METABASE, Refused, "invalid_request"),
-    ("invalid_request", answer(400, {"error": "invalid_request"}), RULES, Misconfigured, "invalid_request"),
-    ("busy code", answer(400, {"error": "temporarily_unavailable"}), RULES, Busy, "temporarily_unavailable"),
-    ("429", answer(429, retry_after="7"), RULES, Busy, "http_429"),
-    ("429 that says invalid_grant", answer(429, {"error": "invalid_grant"}), RULES, Busy, "http_429"),
-    ("Supabase's 409", answer(409, {"msg": "Too many"}), RULES, Busy, "http_409"),
-    ("503", answer(503, PAGE, "text/html"), RULES, Busy, "http_503"),
-    ("503 with a token inside", answer(503, TOKENS), RULES, Busy, "http_503"),
-    ("500", answer(500), RULES, Busy, "http_500"),
-    ("500 invalid_grant", answer(500, {"error": "invalid_grant"}), RULES, Busy, "http_500"),
-    ("500 that spends", answer(500), SPENDS_ON_500, Unknown, "http_500"),
-    ("503 of one that spends", answer(503), SPENDS_ON_500, Busy, "http_503"),
-    ("401 invalid_client", answer(401, {"error": "invalid_client"}), RULES, Misconfigured, "invalid_client"),
-    ("400 unauthorized_client", answer(400, {"error": "unauthorized_client"}), RULES, Misconfigured, None),
-    ("unsupported_grant_type", answer(400, {"error": "unsupported_grant_type"}), RULES, Misconfigured, None),
-    ("invalid_scope", answer(400, {"error": "invalid_scope"}), RULES, Misconfigured, "invalid_scope"),
-    ("a code of its own", answer(400, {"error": "consent_gone"}), RULES, Misconfigured, "consent_gone"),
-    ("401 without a code", answer(401), RULES, Misconfigured, "http_401"),
-    ("307", answer(307, location="https://elsewhere.example/"), RULES, Misconfigured, "http_307"),
-    ("404", answer(404, {"message": "Not Found"}), RULES, Misconfigured, "http_404"),
-    ("firewall page", answer(403, PAGE, "text/html"), RULES, Misconfigured, "http_403"),
-    ("400 page", answer(400, PAGE, "text/html"), RULES, Misconfigured, "http_400"),
-    ("empty 400", answer(400), RULES, Unknown, "http_400"),
-    ("empty 400 that means dead", answer(400), EMPTY_IS_DEAD, Refused, "http_400"),
-    ("400 in words", answer(400, b"bad token", "text/plain"), EMPTY_IS_DEAD, Refused, "http_400"),
-    ("200 page", answer(200, PAGE, "text/html"), RULES, Unknown, "unreadable_response"),
-    ("200 array", answer(200, [TOKENS]), RULES, Unknown, "unreadable_response"),
-    ("200 empty", answer(200), RULES, Unknown, "unreadable_response"),
-    ("200 without a token", answer(200, {"ok": True, "error": None}), RULES, Unknown, "unreadable_response"),
-    ("token of another type", answer(200, {"access_token": ["a"]}), RULES, Unknown, "unreadable_response"),
-    ("token of blanks", answer(200, {"access_token": " "}), RULES, Unknown, "unreadable_response"),
-    ("token of surrogates", answer(200, {"access_token": "\ud800"}), RULES, Unknown, "unreadable_response"),
-    ("204", answer(204), RULES, Unknown, "unreadable_response"),
-    ("no such status", answer(999), RULES, Unknown, "unreadable_response"),
-    ("nested too deep", answer(200, b'{"a":' * 100_000), RULES, Unknown, "unreadable_response"),
+    ("nested code", response(400, {"error": {"code": "invalid_grant"}}), RULES, Refused, "invalid_grant"),
+    ("Hydra's retry", response(400, {"error": "invalid_request"}), HYDRA, Busy, "invalid_request"),
+    ("Metabase's dead", response(400, {"error": "invalid_request"}), METABASE, Refused, "invalid_request"),
+    ("invalid_request", response(400, {"error": "invalid_request"}), RULES, Misconfigured, "invalid_request"),
+    (
+        "busy code",
+        response(400, {"error": "temporarily_unavailable"}),
+        RULES,
+        Busy,
+        "temporarily_unavailable",
+    ),
+    ("429", response(429, retry_after="7"), RULES, Busy, "http_429"),
+    ("429 that says invalid_grant", response(429, {"error": "invalid_grant"}), RULES, Busy, "http_429"),
+    ("Supabase's 409", response(409, {"msg": "Too many"}), RULES, Busy, "http_409"),
+    ("503", response(503, PAGE, "text/html"), RULES, Busy, "http_503"),
+    ("503 with a token inside", response(503, TOKENS), RULES, Busy, "http_503"),
+    ("500", response(500), RULES, Busy, "http_500"),
+    ("500 invalid_grant", response(500, {"error": "invalid_grant"}), RULES, Busy, "http_500"),
+    ("500 that spends", response(500), SPENDS_ON_500, Unknown, "http_500"),
+    ("503 of one that spends", response(503), SPENDS_ON_500, Busy, "http_503"),
+    (
+        "401 invalid_client",
+        response(401, {"error": "invalid_client"}),
+        RULES,
+        Misconfigured,
+        "invalid_client",
+    ),
+    ("400 unauthorized_client", response(400, {"error": "unauthorized_client"}), RULES, Misconfigured, None),
+    (
+        "unsupported_grant_type",
+        response(400, {"error": "unsupported_grant_type"}),
+        RULES,
+        Misconfigured,
+        None,
+    ),
+    ("invalid_scope", response(400, {"error": "invalid_scope"}), RULES, Misconfigured, "invalid_scope"),
+    ("a code of its own", response(400, {"error": "consent_gone"}), RULES, Misconfigured, "consent_gone"),
+    ("401 without a code", response(401), RULES, Misconfigured, "http_401"),
+    ("307", response(307, location="https://elsewhere.example/"), RULES, Misconfigured, "http_307"),
+    ("404", response(404, {"message": "Not Found"}), RULES, Misconfigured, "http_404"),
+    ("firewall page", response(403, PAGE, "text/html"), RULES, Misconfigured, "http_403"),
+    ("400 page", response(400, PAGE, "text/html"), RULES, Misconfigured, "http_400"),
+    ("empty 400", response(400), RULES, Unknown, "http_400"),
+    ("empty 400 that means dead", response(400), EMPTY_IS_DEAD, Refused, "http_400"),
+    ("400 in words", response(400, b"bad token", "text/plain"), EMPTY_IS_DEAD, Refused, "http_400"),
+    ("200 page", response(200, PAGE, "text/html"), RULES, Unknown, "unreadable_response"),
+    ("200 array", response(200, [TOKENS]), RULES, Unknown, "unreadable_response"),
+    ("200 empty", response(200), RULES, Unknown, "unreadable_response"),
+    (
+        "200 without a token",
+        response(200, {"ok": True, "error": None}),
+        RULES,
+        Unknown,
+        "unreadable_response",
+    ),
+    ("token of another type", response(200, {"access_token": ["a"]}), RULES, Unknown, "unreadable_response"),
+    ("token of blanks", response(200, {"access_token": " "}), RULES, Unknown, "unreadable_response"),
+    ("token of surrogates", response(200, {"access_token": "\ud800"}), RULES, Unknown, "unreadable_response"),
+    ("204", response(204), RULES, Unknown, "unreadable_response"),
+    ("no such status", response(999), RULES, Unknown, "unreadable_response"),
+    ("nested too deep", response(200, b'{"a":' * 100_000), RULES, Unknown, "unreadable_response"),
     (
         "cut JSON",
         HttpResponse(status=200, body=b'{"access_token": "abc', complete=False),
@@ -147,7 +169,7 @@ SHAPES: list[tuple[str, HttpResponse | NoResponse, ResponseRules, type, str | No
 def test_recorded_shapes(
     outcome: HttpResponse | NoResponse, rules: ResponseRules, kind: type[Verdict], code: str | None
 ) -> None:
-    """Each recorded answer has the verdict of the module's table."""
+    """Each recorded response has the verdict of the module's table."""
     result = verdict(outcome, rules)
     assert type(result) is kind
     if code is not None:
@@ -158,7 +180,7 @@ def test_recorded_shapes(
 
 def test_the_same_refusal_is_none_under_other_rules() -> None:
     """GitHub's code ends a grant only because GitHub's profile says so."""
-    outcome = answer(200, {"error": "bad_refresh_token"})
+    outcome = response(200, {"error": "bad_refresh_token"})
     assert verdict(outcome, GITHUB) == Refused(error="bad_refresh_token")
     assert isinstance(verdict(outcome, RULES), Misconfigured)
 
@@ -197,7 +219,7 @@ def test_unusable_lifetimes_mean_unknown(value: object) -> None:
 def test_a_number_of_thousands_of_digits_costs_only_itself() -> None:
     """Python refuses to parse such an integer; the tokens beside it are kept all the same."""
     body = b'{"access_token": "at-1", "expires_in": ' + b"9" * 10_000 + b"}"
-    result = verdict(answer(200, body), RULES)
+    result = verdict(response(200, body), RULES)
     assert isinstance(result, Rotated)
     assert result.response.expires_in is None
 
@@ -215,7 +237,7 @@ def test_milliseconds() -> None:
 
 
 @pytest.mark.parametrize("fields", [{}, {"refresh_token": None}, {"refresh_token": ""}])
-def test_no_refresh_token_in_the_answer(fields: dict[str, object]) -> None:
+def test_no_refresh_token_in_the_response(fields: dict[str, object]) -> None:
     """Absent, null and empty all mean that the stored refresh token stays (RFC 6749 section 6)."""
     result = rotated({"access_token": "at-1", **fields})
     assert (result.response.refresh_token, result.complaints) == (None, ())
@@ -316,12 +338,12 @@ def test_oddities_are_reported_and_the_tokens_kept() -> None:
     ],
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
-    """Seconds or a date against the answer's own clock; junk means that the provider said nothing."""
-    assert verdict(answer(503, **headers), RULES) == Busy(cause="http_503", retry_after=seconds)
+    """Seconds or a date against the response's own clock; junk means that the provider said nothing."""
+    assert verdict(response(503, **headers), RULES) == Busy(cause="http_503", retry_after=seconds)
 
 
 def test_a_read_timeout_is_told_apart() -> None:
-    """The holder must know whether the answer timed out: then a replay has to settle first."""
+    """The holder must know whether the response timed out: then a replay has to settle first."""
     timed_out = verdict(NoResponse(sent=True, cause="read", timed_out=True), RULES)
     assert timed_out == Unknown(cause="read", timed_out=True)
 
@@ -331,7 +353,7 @@ def test_a_read_timeout_is_told_apart() -> None:
 )
 def test_hostile_error_codes_are_not_passed_on(code: object) -> None:
     """A code goes into logs, so one that is not made of plain words is replaced."""
-    result = verdict(answer(400, {"error": code}), RULES)
+    result = verdict(response(400, {"error": code}), RULES)
     assert isinstance(result, Misconfigured)
     assert result.error == "unreadable"
 
