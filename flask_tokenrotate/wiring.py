@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Flask
 
 from .clock import SystemClock
 from .config import Settings
 from .errors import ConfigurationError, UnknownProvider
+from .maintenance import Maintenance
 from .providers.authorize import authorization_url, code_challenge
 from .providers.build import build_provider
 from .providers.endpoint import OAuthEndpoint
@@ -28,21 +29,15 @@ from .sessions.store import SqlSessionStore
 from .storage.attempts import SqlAttemptStore
 from .storage.database.engine import Database
 from .storage.database.listening import Listener
-from .storage.database.tables import create_tables
 from .storage.grants import SqlGrantStore
 from .storage.sealed.rescue_files import RescueFiles
-from .storage.sealed.sealing import Sealer, sealer_from
+from .storage.sealed.sealing import sealer_from
 from .web.commands import Commands
 from .web.error_responses import register_error_handler
 from .web.login import blueprint
 from .web.request import load_grants
 from .web.signals import SignalObserver
 from .web.state import EXTENSION, Identify, State
-
-if TYPE_CHECKING:
-    from .storage.operations.audit import Audit
-    from .storage.operations.reseal import Resealed
-    from .storage.operations.survey import Survey
 
 
 def set_up(
@@ -97,7 +92,7 @@ def _state(
         grants=grants,
         attempts=attempts,
         sessions=sessions,
-        maintenance=_Maintenance(database, sealer),
+        maintenance=Maintenance(database, sealer),
         endpoint=endpoint,
         authorization_url=_authorization_url,
         api=_sessions_by_process(),
@@ -108,42 +103,6 @@ def _state(
         prune=(sessions.prune, attempts.prune),
         identify=identify,
     )
-
-
-class _Maintenance:
-    """`web.state.Maintenance`, each part imported when a command or the doctor needs it."""
-
-    def __init__(self, database: Database, sealer: Sealer) -> None:
-        self._database = database
-        self._sealer = sealer
-
-    def create_tables(self) -> None:
-        create_tables(self._database.engine())
-
-    @property
-    def audit(self) -> Audit:
-        from .storage.operations.audit import Audit
-
-        return Audit(self._database)
-
-    @property
-    def key_fingerprints(self) -> tuple[str, ...]:
-        return self._sealer.fingerprints
-
-    def survey(self, sample: int) -> Survey:
-        from .storage.operations.survey import survey
-
-        return survey(self._database, self._sealer, sample=sample)
-
-    def grants_by_key(self) -> dict[str, int]:
-        from .storage.operations.survey import grants_by_key
-
-        return grants_by_key(self._database)
-
-    def reseal(self) -> Iterator[Resealed]:
-        from .storage.operations.reseal import reseal
-
-        return reseal(self._database, self._sealer)
 
 
 def _authorization_url(provider: Provider, *, verifier: Secret, **request: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +14,7 @@ from ..errors import ConfigurationError
 if TYPE_CHECKING:
     from ..attempts import AttemptStore
     from ..config import Settings
+    from ..maintenance import Maintenance
     from ..providers.endpoint import OAuthEndpoint
     from ..providers.profile import Provider
     from ..providers.resource import ProtectedSession
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from ..rotation.rotator import Rotator
     from ..rotation.tokens import Secret
     from ..sessions.store import SqlSessionStore
-    from ..storage.operations.audit import Audit
-    from ..storage.operations.reseal import Resealed
-    from ..storage.operations.survey import Survey
 
 
 EXTENSION = "tokenrotate"
@@ -45,36 +43,6 @@ class AuthorizationUrl(Protocol):
 
 
 Identify = Callable[[str, Mapping[str, Any]], str | None]
-
-
-class Maintenance(Protocol):
-    """What commands and the doctor do with the whole database; raises the errors of `ports.GrantStore`."""
-
-    def create_tables(self) -> None:
-        """Create the tables that do not exist."""
-        ...
-
-    @property
-    def audit(self) -> Audit:
-        """The ledger, for people."""
-        ...
-
-    @property
-    def key_fingerprints(self) -> tuple[str, ...]:
-        """The fingerprints of the configured keys, the sealing one first."""
-        ...
-
-    def survey(self, sample: int) -> Survey:
-        """Open so many grants, and compare the clocks."""
-        ...
-
-    def grants_by_key(self) -> dict[str, int]:
-        """Count the grants by the fingerprint of the key that sealed them."""
-        ...
-
-    def reseal(self) -> Iterator[Resealed]:
-        """Give all grants the first key, batch by batch."""
-        ...
 
 
 @dataclass(kw_only=True)
