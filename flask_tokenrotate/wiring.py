@@ -20,6 +20,7 @@ from .providers.endpoint import OAuthEndpoint
 from .providers.profile import Provider
 from .providers.redaction import install_redaction
 from .providers.resource import ProtectedSession
+from .rotation.ports import GrantStore
 from .rotation.protocol import Policy
 from .rotation.redeemer import Timing
 from .rotation.rotator import Rotator
@@ -43,13 +44,14 @@ from .web.state import EXTENSION, Identify, State
 def set_up(
     app: Flask,
     engine: Any,
+    store: GrantStore | None,
     registered: Mapping[str, Mapping[str, Any]],
     identify: Callable[[], Identify | None],
 ) -> None:
     """Set the extension up for ``app``; see `TokenRotate.init_app`."""
     settings = Settings.from_config(app.config)
     install_redaction()
-    state = _state(app, settings, engine, registered, identify)
+    state = _state(app, settings, engine, store, registered, identify)
     app.extensions[EXTENSION] = state
     set_up_sessions(app, state.sessions, allow_cookie_sessions=settings.allow_cookie_sessions)
     app.before_request(load_grants(app, state))
@@ -62,6 +64,7 @@ def _state(
     app: Flask,
     settings: Settings,
     engine: Any,
+    store: GrantStore | None,
     registered: Mapping[str, Mapping[str, Any]],
     identify: Callable[[], Identify | None],
 ) -> State:
@@ -71,7 +74,7 @@ def _state(
     former = app.config.get("SECRET_KEY_FALLBACKS") or ()
     sealer = sealer_from(settings.encryption_keys, app.secret_key, former)
     rescue = RescueFiles(Path(app.instance_path, settings.rescue_dir or "tokenrotate-rescue"), sealer)
-    grants = SqlGrantStore(database, sealer, notifies=settings.listen)
+    grants = SqlGrantStore(database, sealer, notifies=settings.listen) if store is None else store
     attempts = SqlAttemptStore(database, sealer)
     sessions = SqlSessionStore(database)
     endpoint = OAuthEndpoint(profiles.get, clock, connect_seconds=settings.connect_seconds)
@@ -81,7 +84,7 @@ def _state(
         clock,
         SignalObserver(),
         rescue,
-        Listener(database, clock, enabled=settings.listen),
+        Listener(database, clock, enabled=settings.listen and store is None),
         policy_for=profiles.policy,
         timing=_timing(settings),
         cache_entries=settings.cache_entries,
@@ -92,6 +95,9 @@ def _state(
         grants=grants,
         attempts=attempts,
         sessions=sessions,
+        end_everywhere=sessions.end_everywhere
+        if store is None
+        else _end_everywhere(store, sessions, profiles),
         maintenance=Maintenance(database, sealer),
         endpoint=endpoint,
         authorization_url=_authorization_url,
@@ -103,6 +109,22 @@ def _state(
         prune=(sessions.prune, attempts.prune),
         identify=identify,
     )
+
+
+def _end_everywhere(
+    store: GrantStore, sessions: SqlSessionStore, profiles: _Profiles
+) -> Callable[[str], list[str]]:
+    """Return what ends a user's sessions, and then the grants in a store of the application's own."""
+
+    def end_everywhere(user_id: str) -> list[str]:
+        ended = sessions.end_everywhere(user_id)
+        for provider in profiles.names():
+            while (grant_id := store.find(user_id, provider)) is not None:
+                if store.end(grant_id, "signed_out"):
+                    ended.append(grant_id)
+        return ended
+
+    return end_everywhere
 
 
 def _authorization_url(provider: Provider, *, verifier: Secret, **request: Any) -> str:

@@ -50,7 +50,8 @@ class State:
     """The wired parts of one application. Made by `TokenRotate.init_app`, read by everything in `web`.
 
     ``provider`` returns a profile by name or raises `UnknownProvider`; ``provider_names`` lists the
-    registered ones. ``api`` returns the session for calls with an access token. ``prune`` deletes what
+    registered ones. ``end_everywhere`` ends all sessions and grants of a user and returns the grants' ids.
+    ``api`` returns the session for calls with an access token. ``prune`` deletes what
     has expired, table by table. ``identify`` maps (provider, claims) to the application's own user id.
     ``accepted_sessions`` is the session interface that was last found to keep sessions on the server.
     """
@@ -59,6 +60,7 @@ class State:
     grants: GrantStore
     attempts: AttemptStore
     sessions: SqlSessionStore
+    end_everywhere: Callable[[str], list[str]]
     maintenance: Maintenance
     endpoint: OAuthEndpoint
     authorization_url: AuthorizationUrl
