@@ -20,6 +20,7 @@ from .web.state import EXTENSION, current_state
 
 if TYPE_CHECKING:
     from .application_engine import ApplicationEngine
+    from .rotation.ports import GrantStore
     from .rotation.tokens import Grant
     from .web.state import Identify
 
@@ -33,16 +34,30 @@ class TokenRotate:
     ``engine`` is a SQLAlchemy engine or a Flask-SQLAlchemy object to keep the grants on, in place of
     the extension's own engine (``TOKENROTATE_DATABASE_URI``). Only its engine is used, never its
     session: nothing of the application's is committed or rolled back.
+
+    ``store`` keeps the grants elsewhere: an object with the methods of `rotation.ports.GrantStore`. Sign-in
+    attempts and the extension's own sessions stay in the database, and so do the commands that read it
+    (``history``, ``verify``, ``prune-ledger``, ``rotate-keys``). Requests that wait for another process
+    read such a store now and then, as nothing notifies them.
     """
 
-    def __init__(self, app: Flask | None = None, *, engine: ApplicationEngine | None = None) -> None:
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        engine: ApplicationEngine | None = None,
+        store: GrantStore | None = None,
+    ) -> None:
         self._engine = engine
+        self._store = store
         self._registered: dict[str, dict[str, Any]] = {}
         self._identify: Identify | None = None
         if app is not None:
             self.init_app(app)
 
-    def init_app(self, app: Flask, *, engine: ApplicationEngine | None = None) -> None:
+    def init_app(
+        self, app: Flask, *, engine: ApplicationEngine | None = None, store: GrantStore | None = None
+    ) -> None:
         """Set the extension up for ``app``: no network, no database connection and no table yet.
 
         Reads the ``TOKENROTATE_*`` keys (see `Settings`). Raises `ConfigurationError` when one of them
@@ -52,7 +67,8 @@ class TokenRotate:
             raise ConfigurationError(f"TokenRotate is set up for the application {app.name!r} already.")
         from .wiring import set_up
 
-        set_up(app, engine or self._engine, self._registered, lambda: self._identify)
+        store = self._store if store is None else store
+        set_up(app, engine or self._engine, store, self._registered, lambda: self._identify)
 
     def register(self, name: str, **profile: Any) -> None:
         """Register a provider, before or after `init_app`.
@@ -150,7 +166,8 @@ class TokenRotate:
     def sign_out_everywhere(self, user_id: str) -> int:
         """End all grants of the user, and the sessions that the extension keeps; return how many grants.
 
-        All in one transaction, by the user ids of `identify`; then the tokens are revoked at the
+        All in one transaction (with a ``store`` of your own: grant by grant, at the registered providers), by
+        the user ids of `identify`; then the tokens are revoked at the
         providers, which may be down. Sessions that Flask-Session keeps live on, without a usable grant.
         Other processes may use a token for up to ``TOKENROTATE_CACHE_SECONDS`` more.
         """

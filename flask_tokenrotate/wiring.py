@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Flask
 
 from .clock import SystemClock
 from .config import Settings
 from .errors import ConfigurationError, UnknownProvider
+from .maintenance import Maintenance
 from .providers.build import build_provider
 from .providers.endpoint import OAuthEndpoint
 from .providers.profile import Provider
@@ -20,6 +21,7 @@ from .providers.redaction import install_redaction
 from .providers.token_session import SharedConnections, TokenSession
 from .rotation.assembly import Rotation
 from .rotation.holding import Timing
+from .rotation.ports import GrantStore
 from .rotation.protocol import Policy
 from .rotation.token_sets import TokenSets
 from .rotation.tokens import Grant
@@ -29,10 +31,9 @@ from .sessions.store import SqlSessionStore
 from .storage.attempts import SqlAttemptStore
 from .storage.database.engine import Database
 from .storage.database.listening import Listener
-from .storage.database.tables import create_tables
 from .storage.grants import SqlGrantStore
 from .storage.sealed.rescue_files import RescueFiles
-from .storage.sealed.sealing import Sealer, sealer_from
+from .storage.sealed.sealing import sealer_from
 from .threads import CallersThread, RotationThreads, threads_can_run
 from .web.before_request import load_session
 from .web.commands import Commands
@@ -43,21 +44,19 @@ from .web.state import EXTENSION, Identify, State
 
 if TYPE_CHECKING:
     from .application_engine import ApplicationEngine
-    from .storage.operations.audit import Audit
-    from .storage.operations.reseal import Resealed
-    from .storage.operations.survey import Survey
 
 
 def set_up(
     app: Flask,
     engine: ApplicationEngine | None,
+    store: GrantStore | None,
     registered: Mapping[str, Mapping[str, Any]],
     identify: Callable[[], Identify | None],
 ) -> None:
     """Set the extension up for ``app``; see `TokenRotate.init_app`."""
     settings = Settings.from_config(app.config)
     install_redaction()
-    state = _state(app, settings, engine, registered, identify)
+    state = _state(app, settings, engine, store, registered, identify)
     app.extensions[EXTENSION] = state
     set_up_sessions(
         app,
@@ -74,6 +73,7 @@ def _state(
     app: Flask,
     settings: Settings,
     engine: ApplicationEngine | None,
+    store: GrantStore | None,
     registered: Mapping[str, Mapping[str, Any]],
     identify: Callable[[], Identify | None],
 ) -> State:
@@ -83,7 +83,8 @@ def _state(
     former = app.config.get("SECRET_KEY_FALLBACKS") or ()
     sealer = sealer_from(settings.encryption_keys, app.secret_key, former)
     rescue = RescueFiles(Path(app.instance_path, settings.rescue_dir or "tokenrotate-rescue"), sealer)
-    grants = SqlGrantStore(database, sealer, notifies=settings.listen)
+    rows = SqlGrantStore(database, sealer, notifies=settings.listen)
+    grants: GrantStore = rows if store is None else store
     attempts = SqlAttemptStore(database, sealer)
     sessions = SqlSessionStore(database, clock)
     endpoint = OAuthEndpoint(profiles.get, clock, connect_seconds=settings.connect_seconds)
@@ -94,7 +95,7 @@ def _state(
         clock=clock,
         observer=SignalObserver(app),
         rescue=rescue,
-        wakeups=Listener(database, clock, enabled=settings.listen),
+        wakeups=Listener(database, clock, enabled=settings.listen and store is None),
         threads=threads,
         policy_for=profiles.policy,
         timing=_timing(settings),
@@ -107,12 +108,15 @@ def _state(
         grants=grants,
         attempts=attempts,
         sessions=sessions,
-        maintenance=_Maintenance(database, sealer),
+        end_everywhere=sessions.end_everywhere
+        if store is None
+        else _end_everywhere(store, sessions, profiles),
+        maintenance=Maintenance(database, sealer),
         endpoint=endpoint,
         api=functools.partial(TokenSession, SharedConnections()),
         rotation=rotation,
         threads=threads,
-        read_row=_row_reader(grants, rotation.token_sets),
+        read_row=None if store is not None else _row_reader(rows, rotation.token_sets),
         clock=clock,
         provider=profiles.get,
         provider_names=profiles.names,
@@ -121,40 +125,20 @@ def _state(
     )
 
 
-class _Maintenance:
-    """`web.state.Maintenance`, each part imported when a command or the doctor needs it."""
+def _end_everywhere(
+    store: GrantStore, sessions: SqlSessionStore, profiles: _Profiles
+) -> Callable[[str], list[str]]:
+    """Return what ends a user's sessions, and then the grants in a store of the application's own."""
 
-    def __init__(self, database: Database, sealer: Sealer) -> None:
-        self._database = database
-        self._sealer = sealer
+    def end_everywhere(user_id: str) -> list[str]:
+        ended = sessions.end_everywhere(user_id)
+        for provider in profiles.names():
+            while (grant_id := store.find(user_id, provider)) is not None:
+                if store.end(grant_id, "signed_out"):
+                    ended.append(grant_id)
+        return ended
 
-    def create_tables(self) -> None:
-        create_tables(self._database.engine())
-
-    @property
-    def audit(self) -> Audit:
-        from .storage.operations.audit import Audit
-
-        return Audit(self._database)
-
-    @property
-    def key_fingerprints(self) -> tuple[str, ...]:
-        return self._sealer.fingerprints
-
-    def survey(self, sample: int) -> Survey:
-        from .storage.operations.survey import survey
-
-        return survey(self._database, self._sealer, sample=sample)
-
-    def grants_by_key(self) -> dict[str, int]:
-        from .storage.operations.survey import grants_by_key
-
-        return grants_by_key(self._database)
-
-    def reseal(self) -> Iterator[Resealed]:
-        from .storage.operations.reseal import reseal
-
-        return reseal(self._database, self._sealer)
+    return end_everywhere
 
 
 def _database(app: Flask, settings: Settings, engine: ApplicationEngine | None) -> Database:

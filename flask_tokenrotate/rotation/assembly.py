@@ -30,7 +30,8 @@ class Rotation:
     """What the rest of the extension uses of the protocol.
 
     ``tokens`` gives token sets, ``ahead`` rotates them early, ``refused`` replaces those that a resource
-    server refused, ``ending`` ends grants, and ``unsaved`` holds what could not be saved. Durations are in
+    server refused, ``ending`` ends grants, ``rows`` reads them, ``token_sets`` caches what was decrypted, and
+    ``unsaved`` holds what could not be saved. Durations are in
     seconds.
     """
 
@@ -78,7 +79,7 @@ class Rotation:
             jitter=jitter,
         )
         self.flights = Flights(redeemer, self.cache, threads, clock, observer)
-        rows = Rows(store, self.unsaved, clock, claim_seconds=timing.claim)
+        self.rows = rows = Rows(store, self.unsaved, clock, claim_seconds=timing.claim)
         windows = Windows(policy_for)
         self.ahead = Ahead(rows, self.flights, self.cache, windows, pause_seconds=timing.claim)
         asking = Asking(

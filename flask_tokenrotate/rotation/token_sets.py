@@ -16,8 +16,8 @@ from .tokens import TokenSet
 class TokenSets:
     """Token sets by grant id, at most ``entries``; least recently used go first.
 
-    ``state`` is what the row has to say for its token set to be this one: the token version, and whom it belongs
-    to. A row that was given to another user is decrypted again, which fails.
+    ``state`` is what the row has to say for its token set to be this one: the token version and its owner. A
+    row that was given to another user is decrypted again, which fails.
     """
 
     def __init__(self, *, entries: int) -> None:

@@ -42,7 +42,7 @@ class RequestGrants:
     for one object only: each look at a proxy costs more than a dictionary.
     """
 
-    __slots__ = ("__weakref__", "_ids", "_rows", "app", "demand", "memo", "request", "state")
+    __slots__ = ("__weakref__", "_ids", "_is_loaded", "_rows", "app", "demand", "memo", "request", "state")
 
     def __init__(self, app: Flask, state: State, request: Request) -> None:
         self.app = app
@@ -52,11 +52,13 @@ class RequestGrants:
         self.demand: Demand | None = None
         self._ids: dict[str, str] = {}
         self._rows: dict[str, Sighting] | None = None
+        self._is_loaded = False
 
     def load(self) -> None:
         """Load the session, and its grants with it where it is the extension's own."""
-        if self._rows is None:
+        if not self._is_loaded:
             self._rows = self.state.rows_of(_session())
+            self._is_loaded = True
 
     def fresh(self, provider: str | None = None, min_ttl: float | None = None) -> Fresh:
         """Return the session's token set at ``provider``.
@@ -69,10 +71,9 @@ class RequestGrants:
         if provider is None:
             provider = self.state.provider_name(None)
         grant_id = self._grant_id(provider)
+        tokens = self.state.rotation.tokens
         try:
-            fresh = self.memo.fresh(
-                self.state.rotation.tokens, grant_id, min_ttl=min_ttl, seen=self._row_of(grant_id)
-            )
+            fresh = self.memo.fresh(tokens, grant_id, min_ttl=min_ttl, read=self._row_of)
         except SignInRequired as error:
             raise sign_in_required(provider, error.reason) from error
         if fresh.rotate_ahead or not self.state.warned.of_keys:
@@ -96,7 +97,8 @@ class RequestGrants:
     def reload(self) -> None:
         """Read the session again and forget every token: the request signed in or out."""
         self._ids.clear()
-        self._rows = {}
+        if self._rows is not None:
+            self._rows.clear()
         self.memo.forget()
 
     def _grant_id(self, provider: str) -> str:
@@ -112,8 +114,15 @@ class RequestGrants:
         return grant_id
 
     def _row_of(self, grant_id: str) -> Sighting | None:
-        """Return the row that was read with the session, once: later in the request it is old."""
-        return self._rows.pop(grant_id, None) if self._rows else None
+        """Return the row that was read with the session, once: later in the request it is old.
+
+        A row that did not come with its session is read now: the grant may have ended, and what this process
+        has cached of it says nothing. None where the session is not the extension's own.
+        """
+        self.load()
+        if self._rows is None:
+            return None
+        return self._rows.pop(grant_id, None) or self.state.rotation.rows.load(grant_id)
 
     def _finish_later(self) -> None:
         # By the signal, which brings the response that is sent, whatever other hooks made of it; and only

@@ -108,7 +108,7 @@ def kept_if_abandoned(state: State, provider: str, response: TokenResponse) -> I
 def sign_out_everywhere(state: State, user_id: str) -> int:
     """End all grants and sessions of the user, then revoke; return how many grants ended."""
     check_user_id(user_id)
-    ended = state.sessions.end_everywhere(user_id)
+    ended = state.end_everywhere(user_id)
     for grant_id in ended:
         state.rotation.tokens.forget(grant_id)
     forget_request()

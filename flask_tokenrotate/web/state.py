@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, current_app
 from flask.sessions import SessionInterface
@@ -19,15 +19,13 @@ if TYPE_CHECKING:
 
     from ..attempts import AttemptStore
     from ..config import Settings
+    from ..maintenance import Maintenance
     from ..providers.endpoint import OAuthEndpoint
     from ..providers.profile import Provider
     from ..rotation.assembly import Rotation
     from ..rotation.ports import Clock, GrantStore
     from ..rotation.tokens import Grant
     from ..sessions.store import SqlSessionStore
-    from ..storage.operations.audit import Audit
-    from ..storage.operations.reseal import Resealed
-    from ..storage.operations.survey import Survey
     from ..threads import CallersThread, RotationThreads
 
 
@@ -35,36 +33,6 @@ EXTENSION = "tokenrotate"
 
 
 Identify = Callable[[str, Mapping[str, Any]], str | None]
-
-
-class Maintenance(Protocol):
-    """What commands and the doctor do with the whole database; raises the errors of `ports.GrantStore`."""
-
-    def create_tables(self) -> None:
-        """Create the tables that do not exist."""
-        ...
-
-    @property
-    def audit(self) -> Audit:
-        """The ledger, for people."""
-        ...
-
-    @property
-    def key_fingerprints(self) -> tuple[str, ...]:
-        """The fingerprints of the configured keys, the sealing one first."""
-        ...
-
-    def survey(self, sample: int) -> Survey:
-        """Open so many grants, and compare the clocks."""
-        ...
-
-    def grants_by_key(self) -> dict[str, int]:
-        """Count the grants by the fingerprint of the key that sealed them."""
-        ...
-
-    def reseal(self) -> Iterator[Resealed]:
-        """Give all grants the first key, batch by batch."""
-        ...
 
 
 @dataclass(slots=True)
@@ -81,23 +49,25 @@ class State:
     """The wired parts of one application. Made by `TokenRotate.init_app`, read by everything in `web`.
 
     ``provider`` returns a profile by name or raises `UnknownProvider`; ``provider_names`` lists the
-    registered ones. ``api`` makes a session for API calls from two functions: one reads the token, one
-    replaces a refused one. ``prune`` deletes what has expired, table by table. ``identify`` maps
-    (provider, claims) to the application's own user id. ``read_row`` makes a grant of a row that was read
-    with its session. ``accepted_sessions`` is the session interface
-    that was last found to keep sessions on the server.
+    registered ones. ``end_everywhere`` ends all sessions and grants of a user and returns the grants' ids.
+    ``api`` makes a session for API calls from two functions: one reads the token, one replaces a refused
+    one. ``read_row`` makes a grant of a row that was read with its session; None where the grants are not in
+    the database of the sessions. ``prune`` deletes what has expired, table by table. ``identify`` maps
+    (provider, claims) to the application's own user id. ``accepted_sessions`` is the session interface that
+    was last found to keep sessions on the server.
     """
 
     settings: Settings
     grants: GrantStore
     attempts: AttemptStore
     sessions: SqlSessionStore
+    end_everywhere: Callable[[str], list[str]]
     maintenance: Maintenance
     endpoint: OAuthEndpoint
     api: Callable[[Callable[[], Fresh], Callable[[Fresh], Fresh]], OAuth2Session]
     rotation: Rotation
     threads: RotationThreads | CallersThread
-    read_row: Callable[[Any], Grant]
+    read_row: Callable[[Any], Grant] | None
     clock: Clock
     provider: Callable[[str], Provider]
     provider_names: Callable[[], tuple[str, ...]]
@@ -106,14 +76,14 @@ class State:
     warned: Warned = field(default_factory=Warned)
     accepted_sessions: SessionInterface | None = None
 
-    def rows_of(self, session: Any) -> dict[str, Sighting]:
-        """Return the grants that were read with the session, by id; none where it is not our own.
+    def rows_of(self, session: Any) -> dict[str, Sighting] | None:
+        """Return the grants that were read with the session, by id; None where none can be.
 
-        One that cannot be read is left out: who needs it reads it again, and meets the error.
+        One that cannot be decrypted is left out: who needs it reads it again, and meets the error.
         """
         joined = getattr(session, "joined_grants", None)
-        if joined is None:
-            return {}
+        if joined is None or self.read_row is None:
+            return None
         rows = {}
         for grant_id, row in joined().items():
             with suppress(GrantUnreadable):

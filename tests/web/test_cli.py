@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -192,9 +191,10 @@ class TestRotateKeys:
         maintenance = state.maintenance
         reseal_all, old = maintenance.reseal, make_app(TOKENROTATE_ENCRYPTION_KEYS=[KEYS[0], KEYS[1]])[0]
 
-        def reseal_while_the_old_worker_is_at_it() -> Iterator[Resealed]:
-            yield from reseal_all()
-            list(old.extensions["tokenrotate"].maintenance.reseal())
+        def reseal_while_the_old_worker_is_at_it() -> Resealed:
+            done = reseal_all()
+            old.extensions["tokenrotate"].maintenance.reseal()
+            return done
 
         maintenance.reseal = reseal_while_the_old_worker_is_at_it
         result = app.test_cli_runner().invoke(args=["tokenrotate", "rotate-keys"])

@@ -1,12 +1,13 @@
-"""Reads the ledger: one grant's story, and whether anything in it contradicts the protocol.
+"""Reads the ledger: one grant's history, and whether anything in it contradicts the protocol.
 
-Only hashes, numbers, times and verdicts are read, so that an audit needs no key and shows no token.
+Only hashes, numbers, times and verdicts are read: an audit needs no key and shows no token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Select, and_, delete, exists, func, or_, select
@@ -28,7 +29,7 @@ _row = redemptions.c
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Redemption:
-    """One line of a grant's story; times in epoch seconds by the database's clock.
+    """One line of a grant's history; times in epoch seconds by the database's clock.
 
     ``version`` is the token version that the claim was to produce, ``redeems`` the one whose refresh
     token it redeemed. ``slot`` None: the refresh token is known to be unspent. ``verdict`` None: no
@@ -44,6 +45,18 @@ class Redemption:
     settled_at: float | None
     verdict: str | None
     http_status: int | None
+
+    def __str__(self) -> str:
+        """Return the line for people; its time is UTC."""
+        claimed_at = datetime.fromtimestamp(self.claimed_at, UTC).isoformat(sep=" ", timespec="milliseconds")
+        attempt = {None: "unspent", 0: "first redemption", 1: "replay"}[self.slot]
+        status = "" if self.http_status is None else f" (HTTP {self.http_status})"
+        outcome = f"{self.verdict}{status}" if self.verdict else "no outcome written"
+        took = "" if self.settled_at is None else f" {self.settled_at - self.claimed_at:.3f} s later"
+        return (
+            f"{claimed_at}  version {self.version}: {self.holder} redeems "
+            f"version {self.redeems} ({attempt}) -> {outcome}{took}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,11 +76,11 @@ class Audit:
     def history(self, grant_id: str) -> list[Redemption]:
         """Return the grant's redemptions, oldest first."""
         columns = [_row[name] for name in Redemption.__slots__]
-        story = select(*columns).where(_row.grant_id == grant_id).order_by(_row.version, _row.claimed_at)
-        return [Redemption(**row._mapping) for row in self._transactions.read_all(story)]
+        mine = select(*columns).where(_row.grant_id == grant_id).order_by(_row.version, _row.claimed_at)
+        return [Redemption(**row._mapping) for row in self._transactions.read_all(mine)]
 
     def breaches(self) -> list[Breach]:
-        """Return every breach that the whole ledger shows; an empty list is what there should be."""
+        """Return every breach in the ledger; normally an empty list."""
         return [
             Breach(grant_id=row.grant_id, what=what.format(**row._mapping))
             for statement, what in _rules()
@@ -77,8 +90,8 @@ class Audit:
     def prune(self, *, days: float) -> int:
         """Delete what was claimed more than ``days`` days ago and return how many rows that were.
 
-        What the stored token set came from stays, and so does every redemption of it: a slot that was
-        forgotten would be free for a second redemption.
+        The redemption that brought the stored token set stays, and so does every redemption of that set: a
+        slot that is deleted would be free for a second redemption.
         """
         needed = exists().where(
             _grant.id == _row.grant_id,
@@ -93,7 +106,7 @@ class Audit:
 
 
 def _rules() -> Iterator[tuple[Select[Any], str]]:
-    """Yield what selects the breaches of each rule, and how one reads."""
+    """Yield the statement that selects the breaches of each rule, and its message."""
     spent = _row.slot.is_not(None)
     posts = func.count().label("posts")
     yield (
