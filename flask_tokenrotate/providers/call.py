@@ -16,7 +16,6 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 
-from ..forks import call_in_forked_child
 from ..rotation.ports import Clock
 
 _ABORT_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -160,33 +159,25 @@ def shortest_drop(sock: socket.socket) -> float:
     return 2.5 * max(microseconds / 1e6, _LEAST_RETRANSMISSION_TIMEOUT)
 
 
-class _OpenCalls:
-    """The connections of this process's calls, which a forked child must not keep open.
-
-    A reset at the death of their owner happens only when nobody else has the connection open.
-    """
-
-    def __init__(self) -> None:
-        self._calls: weakref.WeakSet[Call] = weakref.WeakSet()
-        call_in_forked_child(self._close_in_child)
-
-    def add(self, call: Call) -> None:
-        self._calls.add(call)
-
-    def _close_in_child(self) -> None:
-        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        for call in self._calls:
-            if call.descriptor is None:
-                continue
-            number, connection = call.descriptor
-            with suppress(OSError):
-                # The number may belong to another file by now. And it stays taken, by a file that does
-                # nothing: an object of the parent that has it could close a file of the child otherwise.
-                # No byte is sent: neither TLS nor TCP notices that one of two owners is gone.
-                if os.path.samestat(os.fstat(number), connection):
-                    os.dup2(nothing, number, inheritable=False)
-        os.close(nothing)
-        self._calls.clear()
+_open_calls: weakref.WeakSet[Call] = weakref.WeakSet()
+"""The calls of this process. A forked child must not keep their connections open: a reset at the death of
+their owner happens only when nobody else has the connection."""
 
 
-_open_calls = _OpenCalls()
+def _close_in_child() -> None:
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for call in _open_calls:
+        if call.descriptor is None:
+            continue
+        number, connection = call.descriptor
+        with suppress(OSError):
+            # The number may belong to another file by now. And it stays taken, by a file that does
+            # nothing: an object of the parent that has it could close a file of the child otherwise.
+            # No byte is sent: neither TLS nor TCP notices that one of two owners is gone.
+            if os.path.samestat(os.fstat(number), connection):
+                os.dup2(nothing, number, inheritable=False)
+    os.close(nothing)
+    _open_calls.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
-from collections.abc import Callable, Mapping
-from urllib.parse import quote_plus
+from collections.abc import Callable
+from urllib.parse import quote_plus, urlencode
+
+from oauthlib.oauth2 import WebApplicationClient
 
 from ..errors import ProviderUnavailable, SignInFailed
 from ..rotation.ports import Clock
@@ -42,20 +45,26 @@ class OAuthEndpoint:
         `Call`.
         """
         profile = self._providers(provider)
-        form = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
-        return self._ask_for_tokens(profile, form, self._call(send_by, keep_waiting))
+        body = WebApplicationClient(profile.client_id).prepare_refresh_body(
+            refresh_token=refresh_token.reveal(),
+            body=urlencode(profile.token_params),
+            include_client_id=False,
+        )
+        return self._ask_for_tokens(profile, body, self._call(send_by, keep_waiting))
 
     def exchange(
         self, provider: str, code: Secret, *, verifier: Secret, redirect_uri: str, deadline: float
     ) -> Verdict:
         """Post an authorization code once, with its PKCE verifier, and return what the response meant."""
-        form = {
-            "grant_type": "authorization_code",
-            "code": code.reveal(),
-            "code_verifier": verifier.reveal(),
-            "redirect_uri": redirect_uri,
-        }
-        return self._ask_for_tokens(self._providers(provider), form, self._call_until(deadline))
+        profile = self._providers(provider)
+        body = WebApplicationClient(profile.client_id).prepare_request_body(
+            code=code.reveal(),
+            redirect_uri=redirect_uri,
+            code_verifier=verifier.reveal(),
+            body=urlencode(profile.token_params),
+            include_client_id=False,
+        )
+        return self._ask_for_tokens(profile, body, self._call_until(deadline))
 
     def revoke(self, provider: str, tokens: TokenSet) -> bool:
         """Revoke the tokens (RFC 7009), best effort; return whether the provider confirmed the first.
@@ -70,11 +79,11 @@ class OAuthEndpoint:
         forms = [{"token": tokens.access_token.reveal(), "token_type_hint": "access_token"}]
         if tokens.refresh_token is not None:
             forms.insert(0, {"token": tokens.refresh_token.reveal(), "token_type_hint": "refresh_token"})
-        answers = [
-            self._post(profile, profile.revocation_endpoint, form, self._call_until(deadline))
-            for form in forms
+        call = functools.partial(self._call_until, deadline)
+        outcomes = [
+            self._post(profile, profile.revocation_endpoint, urlencode(form), call()) for form in forms
         ]
-        return isinstance(answers[0], HttpResponse) and 200 <= answers[0].status < 300
+        return isinstance(outcomes[0], HttpResponse) and 200 <= outcomes[0].status < 300
 
     def userinfo(self, provider: str, access_token: Secret, *, deadline: float) -> dict[str, object]:
         """Return what the provider says about the user.
@@ -101,15 +110,14 @@ class OAuthEndpoint:
             )
         return claims
 
-    def _ask_for_tokens(self, profile: Provider, form: Mapping[str, str], call: Call) -> Verdict:
-        form = {**profile.token_params, **form}
-        return verdict(self._post(profile, profile.token_endpoint, form, call), profile.response_rules)
+    def _ask_for_tokens(self, profile: Provider, body: str, call: Call) -> Verdict:
+        return verdict(self._post(profile, profile.token_endpoint, body, call), profile.response_rules)
 
-    def _post(
-        self, profile: Provider, url: str, form: Mapping[str, str], call: Call
-    ) -> HttpResponse | NoResponse:
+    def _post(self, profile: Provider, url: str, body: str, call: Call) -> HttpResponse | NoResponse:
+        """Post ``body``, to which the client's credentials are added."""
         headers, credentials = client_credentials(profile)
-        return send(call, "POST", url, headers=headers, form={**form, **credentials})
+        parts = [part for part in (body, urlencode(credentials)) if part]
+        return send(call, "POST", url, headers=headers, form="&".join(parts))
 
     def _call(self, send_by: float, keep_waiting: Callable[[], float]) -> Call:
         return Call(
