@@ -7,7 +7,6 @@ What ``app.config`` says wins; the environment fills in what it leaves out.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 from flask import Config
 
 from .errors import ConfigurationError
+from .suggestions import did_you_mean
 
 PREFIX = "TOKENROTATE_"
 
@@ -90,7 +90,7 @@ class Settings:
         values = {}
         for key, value in given.items():
             if key not in known:
-                raise ConfigurationError(f"Unknown setting {key!r}.{_suggestion(key, known)}")
+                raise ConfigurationError(f"Unknown setting {key!r}.{did_you_mean(key, known)}")
             values[known[key].name] = _checked(key, value, known[key].type)
         settings = cls(**values)
         settings._check()
@@ -150,11 +150,6 @@ def _fill_in(given: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(given[key], Mapping) and isinstance(value, Mapping):
             given[key] = _fill_in(dict(given[key]), value)
     return given
-
-
-def _suggestion(key: str, known: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _checked(key: str, value: Any, kind: object) -> Any:

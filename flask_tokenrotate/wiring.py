@@ -12,11 +12,11 @@ from flask import Flask
 
 from .clock import SystemClock
 from .config import Settings
-from .errors import ConfigurationError, UnknownProvider
-from .providers.build import build_provider
+from .errors import ConfigurationError
 from .providers.endpoint import OAuthEndpoint
 from .providers.profile import Provider
 from .providers.redaction import install_redaction
+from .providers.registry import Providers
 from .providers.token_session import SharedConnections, TokenSession
 from .rotation.protocol import Policy
 from .rotation.redeemer import Timing
@@ -68,7 +68,7 @@ def _state(
     registered: Mapping[str, Mapping[str, Any]],
     identify: Callable[[], Identify | None],
 ) -> State:
-    profiles = _Profiles(registered, settings)
+    providers = Providers(registered, settings.providers, functools.partial(_policy, settings))
     clock = SystemClock()
     database = _database(app, settings, engine)
     former = app.config.get("SECRET_KEY_FALLBACKS") or ()
@@ -77,7 +77,7 @@ def _state(
     grants = SqlGrantStore(database, sealer, notifies=settings.listen)
     attempts = SqlAttemptStore(database, sealer)
     sessions = SqlSessionStore(database)
-    endpoint = OAuthEndpoint(profiles.get, clock, connect_seconds=settings.connect_seconds)
+    endpoint = OAuthEndpoint(providers.get, clock, connect_seconds=settings.connect_seconds)
     rotator = Rotator(
         grants,
         endpoint,
@@ -85,7 +85,7 @@ def _state(
         SignalObserver(),
         rescue,
         Listener(database, clock, enabled=settings.listen),
-        policy_for=profiles.policy,
+        policy_for=providers.policy,
         timing=_timing(settings),
         cache_entries=settings.cache_entries,
         cache_seconds=settings.cache_seconds,
@@ -100,8 +100,8 @@ def _state(
         api=functools.partial(TokenSession, SharedConnections()),
         rotator=rotator,
         clock=clock,
-        provider=profiles.get,
-        provider_names=profiles.names,
+        provider=providers.get,
+        provider_names=providers.names,
         prune=(sessions.prune, attempts.prune),
         identify=identify,
     )
@@ -154,6 +154,12 @@ def _database(app: Flask, settings: Settings, engine: Any) -> Database:
     return Database.from_uri(uri, settings.engine_options, folder=app.instance_path)
 
 
+def _policy(settings: Settings, profile: Provider) -> Policy:
+    return profile.policy(
+        min_ttl=settings.min_ttl_seconds, ahead=settings.ahead_seconds, settle=settings.settle_seconds
+    )
+
+
 def _timing(settings: Settings) -> Timing:
     return Timing(
         redeem=settings.redeem_seconds,
@@ -162,41 +168,3 @@ def _timing(settings: Settings) -> Timing:
         backoff=settings.backoff_seconds,
         backoff_limit=settings.backoff_limit_seconds,
     )
-
-
-class _Profiles:
-    """The registered providers of one application, each built when it is first used."""
-
-    def __init__(self, registered: Mapping[str, Mapping[str, Any]], settings: Settings) -> None:
-        self._registered = registered
-        self._settings = settings
-        self._built: dict[str, tuple[object, Provider, Policy]] = {}
-
-    def names(self) -> tuple[str, ...]:
-        """Return the names of all registered providers."""
-        return tuple({**self._settings.providers, **self._registered})
-
-    def get(self, name: str) -> Provider:
-        """Return the profile of ``name``; raises `UnknownProvider` or `ConfigurationError`."""
-        return self._entry(name)[1]
-
-    def policy(self, name: str) -> Policy:
-        """Return how the provider ``name`` wants to be asked."""
-        return self._entry(name)[2]
-
-    def _entry(self, name: str) -> tuple[object, Provider, Policy]:
-        registered = self._registered.get(name)
-        built = self._built.get(name)
-        if built is not None and built[0] is registered:
-            return built
-        configured = self._settings.providers.get(name)
-        if registered is None and configured is None:
-            raise UnknownProvider(name, self.names())
-        profile = build_provider(name, configured or {}, registered or {})
-        policy = profile.policy(
-            min_ttl=self._settings.min_ttl_seconds,
-            ahead=self._settings.ahead_seconds,
-            settle=self._settings.settle_seconds,
-        )
-        self._built[name] = (registered, profile, policy)
-        return self._built[name]

@@ -19,13 +19,14 @@ ALLOWED = {
     "clock": set(),
     "forks": set(),
     "loopback": set(),
+    "suggestions": set(),
     "attempts": {"rotation"},
-    "config": {"errors", "flask"},
+    "config": {"errors", "suggestions", "flask"},
     "rotation": {"errors", "forks"},
     "storage": {"errors", "forks", "attempts", "rotation", "sqlalchemy", "cryptography", "pymysql", "psycopg"},
     "sessions": {"errors", "rotation", "storage", "web", "flask", "msgspec", "werkzeug", "sqlalchemy"},
     "providers": {
-        "errors", "forks", "loopback", "rotation", "requests", "requests_oauthlib", "oauthlib", "urllib3",
+        "errors", "forks", "loopback", "suggestions", "rotation", "requests", "requests_oauthlib", "oauthlib", "urllib3",
     },
     "testing": {
         "errors", "attempts", "rotation", "sessions", "web", "requests", "oauthlib", "werkzeug", "jinja2", "pytest", "click",
@@ -34,7 +35,7 @@ ALLOWED = {
         "errors", "config", "loopback", "attempts", "rotation", "sessions", "flask", "msgspec", "blinker", "click", "requests",
         "werkzeug", "storage", "testing", "providers",
     },
-    "extension": {"errors", "rotation", "web", "wiring", "flask"},
+    "extension": {"errors", "rotation", "web", "providers", "wiring", "flask"},
     "wiring": {"errors", "config", "clock", "rotation", "storage", "sessions", "providers", "web", "flask"},
     "__init__": {"errors", "extension", "web"},
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 from requests import Response
+from requests_oauthlib import OAuth2Session
 
 from flask_tokenrotate import (
     SignInRequired,
@@ -17,6 +18,9 @@ rotate = TokenRotate()
 app = Flask(__name__)
 rotate.init_app(app)
 rotate.register("spotify", client_id="x", scopes=["a"])
+rotate.register("auth0", client_id="x", client_secret="y", domain="acme.eu.auth0.com", grace_seconds=5)
+rotate.register("spotify", clientid="x")  # type: ignore[call-arg]
+rotate.register("spotify", client_id="x", client_auth="digest")  # type: ignore[arg-type]
 
 
 @require_fresh_token
@@ -36,6 +40,11 @@ async def asynchronous(word: str) -> bytes:
 
 async def calls() -> tuple[str, Response, bytes]:
     return bare(1, mark="x"), named(2), await asynchronous("w")
+
+
+def by_session() -> Response:
+    session: OAuth2Session = current_token.session
+    return session.get("https://api.spotify.com/v1/me")
 
 
 def jobs(grant_id: str) -> Response:

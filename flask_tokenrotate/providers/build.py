@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ..errors import ConfigurationError
+from ..rotation.protocol import OnUnknown
 from ..rotation.token_response import ResponseRules
 from ..rotation.tokens import Secret, parse_scopes
-from .profile import ENDPOINTS, Provider, how_to_set
+from ..suggestions import did_you_mean
+from .profile import ENDPOINTS, ClientAuth, Provider, how_to_set
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:/-]*")
@@ -51,11 +52,11 @@ def build_provider(name: str, *layers: Mapping[str, Any]) -> Provider:
     known = {each.name for each in fields(Provider)} - {"name", "response_rules"} | _RESPONSE_FIELDS
     for key in given:
         if key not in known:
-            raise ConfigurationError(f"Provider {name!r}: unknown field {key!r}.{_suggestion(key, known)}")
+            raise ConfigurationError(f"Provider {name!r}: unknown field {key!r}.{did_you_mean(key, known)}")
     for key in _REQUIRED:
         if key not in given:
             raise ConfigurationError(f"Provider {name!r}: {key} is missing. {how_to_set(name, key)}")
-    values = {key: _READERS[key](f"Provider {name!r}: {key}", value) for key, value in given.items()}
+    values = {key: READERS[key](f"Provider {name!r}: {key}", value) for key, value in given.items()}
     response_rules = ResponseRules(**{key: values.pop(key) for key in _RESPONSE_FIELDS & values.keys()})
     return Provider(name=name, response_rules=response_rules, **values)
 
@@ -84,29 +85,38 @@ def _on_preset(name: str, given: dict[str, Any]) -> dict[str, Any]:
     if "authorization_endpoint" in given or "token_endpoint" in given:
         # Or the tokens of the one server would be shown to the other's userinfo and revocation.
         facts = {key: fact for key, fact in facts.items() if key not in ENDPOINTS}
-    wanted = {key for fact in facts.values() for key in entry.parameters if f"{{{key}}}" in str(fact)}
     parameters = {key: given.pop(key, default) for key, default in entry.parameters.items()}
-    filled = {key: _parameter(name, key, parameters[key]) for key in wanted}
+    filled = {
+        key: _parameter(name, key, value, place)
+        for key, value in parameters.items()
+        if (place := place_of(key, facts)) is not None
+    }
     facts = {key: fact.format_map(filled) if isinstance(fact, str) else fact for key, fact in facts.items()}
     _merge(facts, given)
     return facts
 
 
-def _parameter(name: str, key: str, value: object) -> str:
+def place_of(parameter: str, facts: Mapping[str, object]) -> Literal["start", "host", "part"] | None:
+    """Return where the URLs in ``facts`` have the parameter, None if they do not have it."""
+    marked = f"{{{parameter}}}"
+    urls = [fact for fact in facts.values() if isinstance(fact, str) and marked in fact]
+    if not urls:
+        return None
+    if any(url.startswith(marked) for url in urls):
+        return "start"
+    return "host" if any(f"//{marked}/" in url for url in urls) else "part"
+
+
+def _parameter(name: str, key: str, value: object, place: Literal["start", "host", "part"]) -> str:
     if value is None:
         raise ConfigurationError(f"Provider {name!r}: {key} is missing. {how_to_set(name, key)}")
     if not isinstance(value, str) or not _PARAMETER.fullmatch(value):
         raise ConfigurationError(f"Provider {name!r}: {key} ({value!r}) cannot be part of a URL.")
-    if key != "base_url" and ("/" in value or (":" in value and key != "domain")):
+    if (place != "start" and "/" in value) or (place == "part" and ":" in value):
         raise ConfigurationError(
             f"Provider {name!r}: {key} ({value!r}) must be the bare name, without 'https://' and path."
         )
     return value.rstrip("/")
-
-
-def _suggestion(key: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _text(what: str, value: object) -> str:
@@ -169,12 +179,12 @@ def _one_of(*choices: str) -> Callable[[str, object], str]:
     return read
 
 
-_READERS: dict[str, Callable[[str, Any], Any]] = {
+READERS: dict[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("client_id", "subject_field", *ENDPOINTS), _text),
     "client_secret": _secret,
     "scopes": _scopes,
-    "client_auth": _one_of("basic", "post", "none"),
-    "on_unknown": _one_of("replay", "reauthorize"),
+    "client_auth": _one_of(*get_args(ClientAuth)),
+    "on_unknown": _one_of(*get_args(OnUnknown)),
     **dict.fromkeys(("grace_seconds", "ahead_seconds", "min_ttl_seconds", "default_lifetime"), _seconds),
     **dict.fromkeys(("rotation_kills_access_token", "checks_iss"), _flag),
     **dict.fromkeys(("authorize_params", "token_params"), _params),

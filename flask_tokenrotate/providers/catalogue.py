@@ -10,9 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 CHECKED = "2026-09"
 """When the sources were last read."""
+
+
+class Parameters(TypedDict, total=False):
+    """The parameters that some entry has, as options of `TokenRotate.register`."""
+
+    base_url: str
+    domain: str
+    realm: str
+    server: str
+    tenant: str
 
 
 @dataclass(frozen=True, slots=True)
