@@ -27,25 +27,24 @@ PROTOCOL_PARAMETERS = frozenset(
         *("grant_type", "refresh_token"),
     }
 )
-"""What the requests say by themselves; `authorize_params` and `token_params` must not."""
+"""What the protocol itself sends; `authorize_params` and `token_params` must not set it."""
 
 
-def build_provider(name: str, *layers: Mapping[str, Any]) -> Provider:
-    """Return the provider ``name`` made of ``layers``; a later layer wins over an earlier one.
+def build_provider(name: str, *layers: Mapping[str, object]) -> Provider:
+    """Return the provider ``name`` made of ``layers``; a later layer overrides an earlier one.
 
-    The catalogue's entry of the same name, or the one that ``preset`` names, lies below them all;
-    an entry with parameters (such as ``domain``) takes them as further keys. Whoever gives an
-    authorization or token endpoint gives all endpoints, for the catalogue's belong to another
-    server. Keys are those of `Provider` and `ResponseRules`, in any case; None counts as not given;
-    mappings are merged.
+    All of them override the catalogue's entry of the same name, or the one that ``preset`` names. Keys are
+    those of `ProviderOptions`, in upper or lower case. None counts as not given; mappings are merged. With
+    an authorization or token endpoint of your own, none of the catalogue's endpoints is used: they belong
+    to another server.
 
     Raises `ConfigurationError` for an unknown key, a missing one, and a value that cannot work.
     """
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
-            f"The provider name {name!r} becomes part of an address: use letters, digits, '-' and '_' only."
+            f"The provider name {name!r} becomes a part of URLs: use letters, digits, '-' and '_' only."
         )
-    given: dict[str, Any] = {}
+    given: dict[str, object] = {}
     for layer in layers:
         _merge(given, {str(key).lower(): value for key, value in layer.items()})
     given = _on_preset(name, given)
@@ -61,29 +60,30 @@ def build_provider(name: str, *layers: Mapping[str, Any]) -> Provider:
     return Provider(name=name, response_rules=response_rules, **values)
 
 
-def _merge(base: dict[str, Any], layer: Mapping[str, Any]) -> None:
+def _merge(base: dict[str, object], layer: Mapping[str, object]) -> None:
     for key, value in layer.items():
-        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping):
-            base[key] = {**base[key], **value}
+        below = base.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            base[key] = {**below, **value}
         elif value is not None:
             base[key] = value
 
 
-def _on_preset(name: str, given: dict[str, Any]) -> dict[str, Any]:
+def _on_preset(name: str, given: dict[str, object]) -> dict[str, object]:
     """Return ``given`` on top of the catalogue's facts, with the entry's parameters filled in."""
     from .catalogue import CATALOGUE  # read only where a provider is built
 
     preset = given.pop("preset", None)
-    if preset is not None and preset not in tuple(CATALOGUE):
+    if preset is not None and not (isinstance(preset, str) and preset in CATALOGUE):
         raise ConfigurationError(
             f"Provider {name!r}: there is no preset {preset!r} (there are: {', '.join(sorted(CATALOGUE))})."
         )
-    entry = CATALOGUE.get(preset or name)
+    entry = CATALOGUE.get(name if preset is None else preset)
     if entry is None:
         return given
     facts = entry.facts()
     if "authorization_endpoint" in given or "token_endpoint" in given:
-        # Or the tokens of the one server would be shown to the other's userinfo and revocation.
+        # Otherwise the tokens of one server would be sent to the userinfo endpoint of another.
         facts = {key: fact for key, fact in facts.items() if key not in ENDPOINTS}
     parameters = {key: given.pop(key, default) for key, default in entry.parameters.items()}
     filled = {
@@ -120,7 +120,7 @@ def _parameter(name: str, key: str, value: object, place: Literal["start", "host
 
 
 def _text(what: str, value: object) -> str:
-    # The environment's values are read as JSON where they can be, so an id of digits is a number.
+    # Values in the environment are read as JSON if possible, so an id of digits is a number.
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value.strip():
@@ -138,7 +138,7 @@ def _secret(what: str, value: object) -> Secret:
 def _scopes(what: str, value: object) -> tuple[str, ...]:
     words = value.split() if isinstance(value, str) else value
     if not isinstance(words, list | tuple | set | frozenset) or not all(isinstance(w, str) for w in words):
-        raise ConfigurationError(f"{what} must be a list of strings, or a string with blanks between scopes.")
+        raise ConfigurationError(f"{what} must be a list of strings, or a string with spaces between scopes.")
     return tuple(dict.fromkeys(words))
 
 

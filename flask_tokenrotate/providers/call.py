@@ -79,7 +79,7 @@ class Call:
             abort_on_close(sock)
             drop_unacknowledged(sock, self._until(self._send_by - shortest_drop(sock)))
         sock.settimeout(self._until(self._send_by))
-        self.stage = "no_answer"
+        self.stage = "no_response"
         self.sent = True
 
     def receive(self, sock: socket.socket, buffer: memoryview) -> int:

@@ -147,7 +147,7 @@ class _Connection(HTTPConnection):
                 return sock
         raise OSError("the name has no address")
 
-    def _connected(self, family: int, address: Any, seconds: float) -> socket.socket:
+    def _connected(self, family: int, address: tuple[object, ...], seconds: float) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             self._call.use(sock)

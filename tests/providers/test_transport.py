@@ -175,7 +175,7 @@ def test_server_that_does_not_read(
     started = time.monotonic()
     result = client.redeem(seconds=1.5)
     assert isinstance(result, Unknown)  # timed out, or dropped by the kernel
-    assert result.cause == "no_answer"
+    assert result.cause == "no_response"
     assert time.monotonic() - started < 5
 
 
@@ -190,14 +190,14 @@ def test_reset_after_sending(serve: Serve, client: Client, reads: bool) -> None:
         reset(connection)
 
     client.at(serve(script, reads=reads).url)
-    assert client.redeem() == Unknown(cause="no_answer")
+    assert client.redeem() == Unknown(cause="no_response")
 
 
 def test_read_timeout(serve: Serve, client: Client) -> None:
     """No answer by the deadline: unknown, and told apart as a time-out."""
     server = serve(lambda connection: server.done.wait(10) and None)
     client.at(server.url)
-    assert client.redeem(seconds=0.7) == Unknown(cause="no_answer", timed_out=True)
+    assert client.redeem(seconds=0.7) == Unknown(cause="no_response", timed_out=True)
 
 
 HEADERS = b"HTTP/1.1 200 OK\r\nX-Slow: "
@@ -206,8 +206,8 @@ HEADERS = b"HTTP/1.1 200 OK\r\nX-Slow: "
 @pytest.mark.parametrize(
     ("start", "expected"),
     [
-        (b"", Unknown(cause="no_answer", timed_out=True)),
-        (HEADERS, Unknown(cause="no_answer", timed_out=True)),
+        (b"", Unknown(cause="no_response", timed_out=True)),
+        (HEADERS, Unknown(cause="no_response", timed_out=True)),
         (HEADERS + b"\r\n\r\n", Unknown(cause="unreadable_answer", timed_out=True)),
         (b"HTTP/1.1 503 No\r\n\r\n", Busy(cause="http_503")),
         (b"HTTP/1.1 307 No\r\nLocation: /\r\n\r\n", None),
