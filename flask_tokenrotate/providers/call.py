@@ -32,7 +32,7 @@ class Call:
     time is left that the kernel could still send again afterwards (`shortest_drop`, about half a second).
     ``connect_seconds``: how much of that connecting with TLS may take.
     ``keep_waiting``: called before each read of the response; returns until when that read may wait. A
-    moment that has passed ends the call. For a call with one deadline it returns always the same.
+    moment that has passed ends the call. For a call with one deadline it always returns that.
 
     ``stage`` is the code of the failure if one happens now. ``sent`` is True from the moment when bytes of
     the request may have left. ``timed_out`` is True once a bound of the call has ended it. ``is_complete`` is
@@ -109,7 +109,7 @@ class Call:
         try:
             return self._keep_waiting()
         except BaseException as error:
-            # Kept, for the libraries between here and `transport.send` handle some errors as their own.
+            # Kept, because the libraries between here and `transport.send` catch some errors as their own.
             self.error = error
             raise
 
@@ -165,11 +165,12 @@ their owner happens only when nobody else has the connection."""
 
 
 def _close_in_child() -> None:
+    inherited = [call.descriptor for call in _open_calls if call.descriptor is not None]
+    _open_calls.clear()
+    if not inherited:
+        return
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for call in _open_calls:
-        if call.descriptor is None:
-            continue
-        number, connection = call.descriptor
+    for number, connection in inherited:
         with suppress(OSError):
             # The number may belong to another file by now. And it stays taken, by a file that does
             # nothing: an object of the parent that has it could close a file of the child otherwise.
@@ -177,7 +178,6 @@ def _close_in_child() -> None:
             if os.path.samestat(os.fstat(number), connection):
                 os.dup2(nothing, number, inheritable=False)
     os.close(nothing)
-    _open_calls.clear()
 
 
 os.register_at_fork(after_in_child=_close_in_child)
