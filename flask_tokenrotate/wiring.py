@@ -13,11 +13,12 @@ from flask import Flask
 from .clock import SystemClock
 from .config import Settings
 from .errors import ConfigurationError
+from .providers.connections import SharedConnections
 from .providers.endpoint import OAuthEndpoint
 from .providers.profile import Provider
 from .providers.redaction import install_redaction
 from .providers.registry import Providers
-from .providers.token_session import SharedConnections, TokenSession
+from .providers.token_session import TokenSession
 from .rotation.protocol import Policy
 from .rotation.redeemer import Timing
 from .rotation.rotator import Rotator
