@@ -23,17 +23,21 @@ ALLOWED = {
     "attempts": {"rotation"},
     "config": {"errors", "suggestions", "flask"},
     "rotation": {"errors", "forks"},
-    "storage": {"errors", "forks", "attempts", "rotation", "sqlalchemy", "cryptography", "pymysql", "psycopg"},
+    "storage": {
+        "errors", "forks", "attempts", "rotation", "sqlalchemy", "cryptography", "pymysql", "psycopg",
+    },
     "sessions": {"errors", "rotation", "storage", "web", "flask", "msgspec", "werkzeug", "sqlalchemy"},
     "providers": {
-        "errors", "forks", "loopback", "suggestions", "rotation", "requests", "requests_oauthlib", "oauthlib", "urllib3",
+        "errors", "forks", "loopback", "suggestions", "rotation",
+        "requests", "requests_oauthlib", "oauthlib", "urllib3",
     },
     "testing": {
-        "errors", "attempts", "rotation", "sessions", "web", "requests", "oauthlib", "werkzeug", "jinja2", "pytest", "click",
+        "errors", "attempts", "rotation", "sessions", "web",
+        "requests", "oauthlib", "werkzeug", "jinja2", "pytest", "click",
     },
     "web": {
-        "errors", "config", "loopback", "attempts", "rotation", "sessions", "flask", "msgspec", "blinker", "click", "requests",
-        "werkzeug", "storage", "testing", "providers",
+        "errors", "config", "loopback", "attempts", "rotation", "sessions", "storage", "providers", "testing",
+        "flask", "msgspec", "blinker", "click", "requests", "werkzeug",
     },
     "extension": {"errors", "rotation", "web", "providers", "wiring", "flask"},
     "wiring": {"errors", "config", "clock", "rotation", "storage", "sessions", "providers", "web", "flask"},
@@ -46,7 +50,7 @@ ONLY_IN = {
     ("web", "storage"): {"web/cli.py"},
     ("web", "testing"): {"web/cli.py"},
 }
-"""Exceptions for one file: the plugin signs a test client in, the commands and the sign-in call one function each."""
+"""Exceptions for one file: the plugin signs a test client in, the others call one function each."""
 
 STDLIB = __import__("sys").stdlib_module_names
 
