@@ -7,7 +7,6 @@ What ``app.config`` says wins; the environment fills in what it leaves out.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -16,6 +15,7 @@ from flask import Config
 
 from .errors import ConfigurationError
 from .setting_kinds import Described, count, flag, mapping, optional_text, origin, path, seconds, words
+from .suggestions import did_you_mean
 
 PREFIX = "TOKENROTATE_"
 
@@ -109,7 +109,7 @@ class Settings:
         values: dict[str, Any] = {}
         for key, value in given.items():
             if key not in known:
-                raise ConfigurationError(f"Unknown setting {key!r}.{_suggestion(key, known)}")
+                raise ConfigurationError(f"Unknown setting {key!r}.{did_you_mean(key, known)}")
             setting: Described = known[key].metadata["setting"]
             values[known[key].name] = setting.check(key, value)
         settings = cls(**values)
@@ -150,8 +150,3 @@ def _fill_in(given: Mapping[str, object], more: Mapping[str, object]) -> dict[st
         if isinstance(value, Mapping) and isinstance(other, Mapping):
             filled[key] = _fill_in(value, other)
     return filled
-
-
-def _suggestion(key: str, known: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""

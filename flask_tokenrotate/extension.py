@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from flask import Flask, has_request_context
 
@@ -20,6 +20,7 @@ from .web.state import EXTENSION, current_state
 
 if TYPE_CHECKING:
     from .application_engine import ApplicationEngine
+    from .providers.options import ProviderOptions
     from .rotation.ports import GrantStore
     from .rotation.tokens import Grant
     from .web.state import Identify
@@ -70,16 +71,20 @@ class TokenRotate:
         store = self._store if store is None else store
         set_up(app, engine or self._engine, store, self._registered, lambda: self._identify)
 
-    def register(self, name: str, **profile: Any) -> None:
+    def register(self, name: str, **options: Unpack[ProviderOptions]) -> None:
         """Register a provider, before or after `init_app`.
 
-        ``name`` picks an entry of the catalogue where there is one; ``profile`` adds to it or
-        overrides it, with the fields of `providers.profile.Provider`: ``client_id``,
-        ``client_secret``, ``scopes`` and so on. What ``profile`` leaves out may come from
-        ``TOKENROTATE_PROVIDERS`` or the environment. A profile that cannot work raises
-        `ConfigurationError` when it is first used.
+        ``name`` selects an entry of the catalogue where there is one; ``options`` add to it or override
+        it: ``client_id``, ``client_secret``, ``scopes`` and so on (`ProviderOptions`). Options that are
+        not given here may come from ``TOKENROTATE_PROVIDERS`` or the environment.
+
+        Raises `ConfigurationError` for an option that does not exist, with the nearest that does. Values
+        that cannot work raise it when the provider is first used.
         """
-        self._registered[name] = dict(profile)
+        from .providers.options import check_options
+
+        check_options(name, options)
+        self._registered[name] = dict(options)
 
     def identify(self, function: Identify) -> Identify:
         """Decorate the function that says which of your users has signed in.

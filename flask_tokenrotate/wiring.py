@@ -6,19 +6,20 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
 from .clock import SystemClock
 from .config import Settings
-from .errors import ConfigurationError, UnknownProvider
+from .errors import ConfigurationError
 from .maintenance import Maintenance
-from .providers.build import build_provider
+from .providers.connections import SharedConnections
 from .providers.endpoint import OAuthEndpoint
 from .providers.profile import Provider
 from .providers.redaction import install_redaction
-from .providers.token_session import SharedConnections, TokenSession
+from .providers.registry import Providers
+from .providers.token_session import TokenSession
 from .rotation.assembly import Rotation
 from .rotation.holding import Timing
 from .rotation.ports import GrantStore
@@ -77,7 +78,7 @@ def _state(
     registered: Mapping[str, Mapping[str, Any]],
     identify: Callable[[], Identify | None],
 ) -> State:
-    profiles = _Profiles(registered, settings)
+    providers = Providers(registered, settings.providers, functools.partial(_policy, settings))
     clock = SystemClock()
     database = _database(app, settings, engine)
     former = app.config.get("SECRET_KEY_FALLBACKS") or ()
@@ -87,7 +88,7 @@ def _state(
     grants: GrantStore = rows if store is None else store
     attempts = SqlAttemptStore(database, sealer)
     sessions = SqlSessionStore(database, clock)
-    endpoint = OAuthEndpoint(profiles.get, clock, connect_seconds=settings.connect_seconds)
+    endpoint = OAuthEndpoint(providers.get, clock, connect_seconds=settings.connect_seconds)
     threads = _threads(settings, clock)
     rotation = Rotation(
         store=grants,
@@ -97,7 +98,7 @@ def _state(
         rescue=rescue,
         wakeups=Listener(database, clock, enabled=settings.listen and store is None),
         threads=threads,
-        policy_for=profiles.policy,
+        policy_for=providers.policy,
         timing=_timing(settings),
         wait_seconds=settings.wait_seconds,
         cache_entries=settings.cache_entries,
@@ -110,7 +111,7 @@ def _state(
         sessions=sessions,
         end_everywhere=sessions.end_everywhere
         if store is None
-        else _end_everywhere(store, sessions, profiles),
+        else _end_everywhere(store, sessions, providers),
         maintenance=Maintenance(database, sealer),
         endpoint=endpoint,
         api=functools.partial(TokenSession, SharedConnections()),
@@ -118,21 +119,21 @@ def _state(
         threads=threads,
         read_row=None if store is not None else _row_reader(rows, rotation.token_sets),
         clock=clock,
-        provider=profiles.get,
-        provider_names=profiles.names,
+        provider=providers.get,
+        provider_names=providers.names,
         prune=(sessions.prune, attempts.prune),
         identify=identify,
     )
 
 
 def _end_everywhere(
-    store: GrantStore, sessions: SqlSessionStore, profiles: _Profiles
+    store: GrantStore, sessions: SqlSessionStore, providers: Providers
 ) -> Callable[[str], list[str]]:
     """Return what ends a user's sessions, and then the grants in a store of the application's own."""
 
     def end_everywhere(user_id: str) -> list[str]:
         ended = sessions.end_everywhere(user_id)
-        for provider in profiles.names():
+        for provider in providers.names():
             while (grant_id := store.find(user_id, provider)) is not None:
                 if store.end(grant_id, "signed_out"):
                     ended.append(grant_id)
@@ -173,6 +174,12 @@ def _threads(settings: Settings, clock: SystemClock) -> RotationThreads | Caller
     return CallersThread()
 
 
+def _policy(settings: Settings, profile: Provider) -> Policy:
+    return profile.policy(
+        min_ttl=settings.min_ttl_seconds, ahead=settings.ahead_seconds, settle=settings.settle_seconds
+    )
+
+
 def _timing(settings: Settings) -> Timing:
     return Timing(
         redeem=settings.redeem_seconds,
@@ -180,41 +187,3 @@ def _timing(settings: Settings) -> Timing:
         backoff=settings.backoff_seconds,
         backoff_limit=settings.backoff_limit_seconds,
     )
-
-
-class _Profiles:
-    """The registered providers of one application, each built when it is first used."""
-
-    def __init__(self, registered: Mapping[str, Mapping[str, Any]], settings: Settings) -> None:
-        self._registered = registered
-        self._settings = settings
-        self._built: dict[str, tuple[object, Provider, Policy]] = {}
-
-    def names(self) -> tuple[str, ...]:
-        """Return the names of all registered providers."""
-        return tuple({**self._settings.providers, **self._registered})
-
-    def get(self, name: str) -> Provider:
-        """Return the profile of ``name``; raises `UnknownProvider` or `ConfigurationError`."""
-        return self._entry(name)[1]
-
-    def policy(self, name: str) -> Policy:
-        """Return how the provider ``name`` wants to be asked."""
-        return self._entry(name)[2]
-
-    def _entry(self, name: str) -> tuple[object, Provider, Policy]:
-        registered = self._registered.get(name)
-        built = self._built.get(name)
-        if built is not None and built[0] is registered:
-            return built
-        configured = self._settings.providers.get(name)
-        if registered is None and configured is None:
-            raise UnknownProvider(name, self.names())
-        profile = build_provider(name, configured or {}, registered or {})
-        policy = profile.policy(
-            min_ttl=self._settings.min_ttl_seconds,
-            ahead=self._settings.ahead_seconds,
-            settle=self._settings.settle_seconds,
-        )
-        self._built[name] = (registered, profile, policy)
-        return self._built[name]

@@ -29,19 +29,20 @@ ALLOWED = {
     "cookies": "loopback flask",
     "threads": "forks rotation",
     "setting_kinds": "errors",
-    "config": "errors setting_kinds flask",
+    "suggestions": "",
+    "config": "errors setting_kinds suggestions flask",
     "attempts": "rotation",
     "maintenance": "storage",
     "rotation": "errors forks",
     "storage": "errors forks attempts rotation sqlalchemy cryptography pymysql psycopg",
     "sessions": "errors loopback cookies rotation flask flask_session msgspec werkzeug sqlalchemy",
-    "providers": "errors forks loopback rotation requests requests_oauthlib oauthlib urllib3",
+    "providers": "errors forks loopback suggestions rotation requests requests_oauthlib oauthlib urllib3",
     "testing": "errors attempts rotation sessions flask requests oauthlib werkzeug jinja2 click _typeshed",
-    "web": "errors config loopback cookies attempts maintenance rotation sessions threads flask msgspec blinker click "
-    "requests requests_oauthlib werkzeug",
-    "extension": "errors application_engine rotation web wiring flask",
-    "wiring": "errors application_engine config clock maintenance rotation storage sessions providers threads "
-    "web flask",
+    "web": "errors config loopback cookies attempts maintenance rotation sessions threads flask msgspec "
+    "blinker click requests requests_oauthlib werkzeug",
+    "extension": "errors application_engine providers rotation web wiring flask",
+    "wiring": "errors application_engine config clock maintenance rotation storage sessions providers "
+    "threads web flask",
     "__init__": "errors extension rotation web",
 }
 """What each part may import: other parts of the package, and distributions."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from requests import Response
+from requests_oauthlib import OAuth2Session
 from sqlalchemy import create_engine
 
 from flask_tokenrotate import (
@@ -24,6 +25,9 @@ rotate.init_app(app)
 on_an_engine = TokenRotate(engine=create_engine("sqlite://"))
 on_flask_sqlalchemy = TokenRotate(engine=SQLAlchemy())
 rotate.register("spotify", client_id="x", scopes=["a"])
+rotate.register("auth0", client_id="x", client_secret="y", domain="acme.eu.auth0.com", grace_seconds=5)
+rotate.register("spotify", clientid="x")  # type: ignore[call-arg]
+rotate.register("spotify", client_id="x", client_auth="digest")  # type: ignore[arg-type]
 
 
 @require_fresh_token
@@ -43,6 +47,11 @@ async def asynchronous(word: str) -> bytes:
 
 async def calls() -> tuple[str, Response, bytes]:
     return bare(1, mark="x"), named(2), await asynchronous("w")
+
+
+def by_session() -> Response:
+    session: OAuth2Session = current_token.session
+    return session.get("https://api.spotify.com/v1/me")
 
 
 def jobs(grant_id: str) -> Response:

@@ -1,4 +1,4 @@
-"""The address that a browser is sent to for signing in."""
+"""The URL that a browser is sent to for signing in."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 
-from ..forks import call_in_forked_child
 from ..rotation.ports import Clock
 
 _ABORT_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -33,7 +32,7 @@ class Call:
     time is left that the kernel could still send again afterwards (`shortest_drop`, about half a second).
     ``connect_seconds``: how much of that connecting with TLS may take.
     ``keep_waiting``: called before each read of the response; returns until when that read may wait. A
-    moment that has passed ends the call. For a call with one deadline it returns always the same.
+    moment that has passed ends the call. For a call with one deadline it always returns that.
 
     ``stage`` is the code of the failure if one happens now. ``sent`` is True from the moment when bytes of
     the request may have left. ``timed_out`` is True once a bound of the call has ended it. ``is_complete`` is
@@ -80,7 +79,7 @@ class Call:
             abort_on_close(sock)
             drop_unacknowledged(sock, self._until(self._send_by - shortest_drop(sock)))
         sock.settimeout(self._until(self._send_by))
-        self.stage = "no_answer"
+        self.stage = "no_response"
         self.sent = True
 
     def receive(self, sock: socket.socket, buffer: memoryview) -> int:
@@ -110,7 +109,7 @@ class Call:
         try:
             return self._keep_waiting()
         except BaseException as error:
-            # Kept, for the libraries between here and `transport.send` handle some errors as their own.
+            # Kept, because the libraries between here and `transport.send` catch some errors as their own.
             self.error = error
             raise
 
@@ -160,33 +159,25 @@ def shortest_drop(sock: socket.socket) -> float:
     return 2.5 * max(microseconds / 1e6, _LEAST_RETRANSMISSION_TIMEOUT)
 
 
-class _OpenCalls:
-    """The connections of this process's calls, which a forked child must not keep open.
-
-    A reset at the death of their owner happens only when nobody else has the connection open.
-    """
-
-    def __init__(self) -> None:
-        self._calls: weakref.WeakSet[Call] = weakref.WeakSet()
-        call_in_forked_child(self._close_in_child)
-
-    def add(self, call: Call) -> None:
-        self._calls.add(call)
-
-    def _close_in_child(self) -> None:
-        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        for call in self._calls:
-            if call.descriptor is None:
-                continue
-            number, connection = call.descriptor
-            with suppress(OSError):
-                # The number may belong to another file by now. And it stays taken, by a file that does
-                # nothing: an object of the parent that has it could close a file of the child otherwise.
-                # No byte is sent: neither TLS nor TCP notices that one of two owners is gone.
-                if os.path.samestat(os.fstat(number), connection):
-                    os.dup2(nothing, number, inheritable=False)
-        os.close(nothing)
-        self._calls.clear()
+_open_calls: weakref.WeakSet[Call] = weakref.WeakSet()
+"""The calls of this process. A forked child must not keep their connections open: a reset at the death of
+their owner happens only when nobody else has the connection."""
 
 
-_open_calls = _OpenCalls()
+def _close_in_child() -> None:
+    inherited = [call.descriptor for call in _open_calls if call.descriptor is not None]
+    _open_calls.clear()
+    if not inherited:
+        return
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for number, connection in inherited:
+        with suppress(OSError):
+            # The number may belong to another file by now. And it stays taken, by a file that does
+            # nothing: an object of the parent that has it could close a file of the child otherwise.
+            # No byte is sent: neither TLS nor TCP notices that one of two owners is gone.
+            if os.path.samestat(os.fstat(number), connection):
+                os.dup2(nothing, number, inheritable=False)
+    os.close(nothing)
+
+
+os.register_at_fork(after_in_child=_close_in_child)

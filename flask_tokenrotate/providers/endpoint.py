@@ -1,11 +1,13 @@
-"""A provider's endpoints: redeem, exchange, revoke, userinfo. What comes back is a value, whatever it is."""
+"""The calls to a provider: redeem, exchange, revoke, userinfo."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping
-from urllib.parse import quote_plus
+from collections.abc import Callable
+from urllib.parse import quote_plus, urlencode
+
+from oauthlib.oauth2 import WebApplicationClient
 
 from ..errors import ProviderUnavailable, SignInFailed
 from ..rotation.http_response import HttpResponse, NoResponse
@@ -41,26 +43,32 @@ class OAuthEndpoint:
         `Call`.
         """
         profile = self._providers(provider)
-        form = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
-        return self._ask_for_tokens(profile, form, self._call(send_by, keep_waiting))
+        body = WebApplicationClient(profile.client_id).prepare_refresh_body(
+            refresh_token=refresh_token.reveal(),
+            body=urlencode(profile.token_params),
+            include_client_id=False,
+        )
+        return self._ask_for_tokens(profile, body, self._call(send_by, keep_waiting))
 
     def exchange(
         self, provider: str, code: Secret, *, verifier: Secret, redirect_uri: str, deadline: float
     ) -> Verdict:
         """Post an authorization code once, with its PKCE verifier, and return what the response meant."""
-        form = {
-            "grant_type": "authorization_code",
-            "code": code.reveal(),
-            "code_verifier": verifier.reveal(),
-            "redirect_uri": redirect_uri,
-        }
-        return self._ask_for_tokens(self._providers(provider), form, self._call_until(deadline))
+        profile = self._providers(provider)
+        body = WebApplicationClient(profile.client_id).prepare_request_body(
+            code=code.reveal(),
+            redirect_uri=redirect_uri,
+            code_verifier=verifier.reveal(),
+            body=urlencode(profile.token_params),
+            include_client_id=False,
+        )
+        return self._ask_for_tokens(profile, body, self._call_until(deadline))
 
     def revoke(self, provider: str, tokens: TokenSet) -> bool:
         """Revoke the tokens (RFC 7009), best effort; return whether the provider confirmed the first.
 
-        The refresh token comes first, for it can make new access tokens; many servers then end the
-        access token with it and do not know it any more. False without a revocation endpoint.
+        The refresh token comes first, because it can get new access tokens; many servers then revoke the
+        access token with it, and do not accept it any more. False without a revocation endpoint.
         """
         profile = self._providers(provider)
         if profile.revocation_endpoint is None:
@@ -69,17 +77,15 @@ class OAuthEndpoint:
         forms = [{"token": tokens.access_token.reveal(), "token_type_hint": "access_token"}]
         if tokens.refresh_token is not None:
             forms.insert(0, {"token": tokens.refresh_token.reveal(), "token_type_hint": "refresh_token"})
-        answers = [
-            self._post(profile, profile.revocation_endpoint, form, self._call_until(deadline))
-            for form in forms
-        ]
-        return isinstance(answers[0], HttpResponse) and 200 <= answers[0].status < 300
+        url = profile.revocation_endpoint
+        outcomes = [self._post(profile, url, urlencode(form), self._call_until(deadline)) for form in forms]
+        return isinstance(outcomes[0], HttpResponse) and 200 <= outcomes[0].status < 300
 
     def userinfo(self, provider: str, access_token: Secret, *, deadline: float) -> dict[str, object]:
         """Return what the provider says about the user.
 
-        Raises `ProviderUnavailable` when it does not answer or is busy, and `SignInFailed` when it
-        refuses the token, answers with anything but a JSON object, or has no userinfo endpoint.
+        Raises `ProviderUnavailable` when it does not respond or is busy, and `SignInFailed` when it
+        refuses the token, responds with anything but a JSON object, or has no userinfo endpoint.
         """
         profile = self._providers(provider)
         if profile.userinfo_endpoint is None:
@@ -89,26 +95,23 @@ class OAuthEndpoint:
         if not isinstance(outcome, HttpResponse) or _is_busy(outcome.status):
             raise ProviderUnavailable(profile.name, retry_after=1.0)
         if outcome.status != 200:
-            raise _no_userinfo(profile, f"answered its userinfo request with status {outcome.status}")
+            raise _no_userinfo(profile, f"responded to the userinfo request with status {outcome.status}")
         try:
             claims = json.loads(outcome.body)
         except (ValueError, RecursionError):
             claims = None
         if not isinstance(claims, dict):
-            raise _no_userinfo(
-                profile, "answered its userinfo request with something else than a JSON object"
-            )
+            raise _no_userinfo(profile, "responded to the userinfo request with no JSON object")
         return claims
 
-    def _ask_for_tokens(self, profile: Provider, form: Mapping[str, str], call: Call) -> Verdict:
-        form = {**profile.token_params, **form}
-        return verdict(self._post(profile, profile.token_endpoint, form, call), profile.response_rules)
+    def _ask_for_tokens(self, profile: Provider, body: str, call: Call) -> Verdict:
+        return verdict(self._post(profile, profile.token_endpoint, body, call), profile.response_rules)
 
-    def _post(
-        self, profile: Provider, url: str, form: Mapping[str, str], call: Call
-    ) -> HttpResponse | NoResponse:
+    def _post(self, profile: Provider, url: str, body: str, call: Call) -> HttpResponse | NoResponse:
+        """Post ``body``, to which the client's credentials are added."""
         headers, credentials = client_credentials(profile)
-        return send(call, "POST", url, headers=headers, form={**form, **credentials})
+        parts = [part for part in (body, urlencode(credentials)) if part]
+        return send(call, "POST", url, headers=headers, form="&".join(parts))
 
     def _call(self, send_by: float, keep_waiting: Callable[[], float]) -> Call:
         return Call(
@@ -123,10 +126,10 @@ class OAuthEndpoint:
 
 
 def client_credentials(profile: Provider) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the headers and the form fields by which the client names and authenticates itself.
+    """Return the headers and the form fields that authenticate the client.
 
-    For ``"basic"`` id and secret are form-encoded before they are joined (RFC 6749 section 2.3.1),
-    or a colon or a non-ASCII letter in one would make another client of it.
+    For ``"basic"`` id and secret are form-encoded before they are joined (RFC 6749 section 2.3.1).
+    Otherwise a colon or a non-ASCII letter in one would change them.
     """
     secret = "" if profile.client_secret is None else profile.client_secret.reveal()
     match profile.client_auth:

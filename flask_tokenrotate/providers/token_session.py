@@ -19,14 +19,13 @@ from typing import Any, NoReturn
 
 import requests
 from oauthlib.oauth2 import WebApplicationClient
-from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
 
 from ..errors import ConfigurationError, InvalidTokenResponse, SignInRequired
-from ..forks import call_in_forked_child
 from ..rotation.sighting import Fresh
 from ..rotation.tokens import Secret
+from .connections import SharedConnections
 from .repeating import how_to_repeat
 from .transport import ignore_surroundings
 from .urls import check_url
@@ -148,8 +147,8 @@ class TokenSession(OAuth2Session):
         newer = self._refused(fresh)
         if rewind is None or newer.token_version == fresh.token_version:
             return response
-        response.close()
         rewind()
+        response.close()
         return send(newer.tokens.access_token)
 
     def _send(
@@ -185,29 +184,6 @@ class TokenSession(OAuth2Session):
     def _is_made(self) -> bool:
         """False while the constructor of the base class runs, which sets an empty token."""
         return hasattr(self, "_refused")
-
-
-class SharedConnections(BaseAdapter):
-    """The connections of one process to all APIs: no token, cookie or header of anyone.
-
-    A connection that two processes of a fork share would mix up the responses of two users, so a forked
-    child begins with none.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._begin()
-        call_in_forked_child(self._begin)
-
-    def _begin(self) -> None:
-        self._adapter = HTTPAdapter()
-
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send as `HTTPAdapter` does."""
-        return self._adapter.send(request, *args, **kwargs)
-
-    def close(self) -> None:
-        """Do nothing: a session that is closed does not close the others' connections."""
 
 
 class _BearerClient(WebApplicationClient):

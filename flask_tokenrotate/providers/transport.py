@@ -59,9 +59,9 @@ def ignore_surroundings(session: requests.Session) -> None:
 
 
 def send(
-    call: Call, method: str, url: str, *, headers: Mapping[str, str], form: Mapping[str, str] | None = None
+    call: Call, method: str, url: str, *, headers: Mapping[str, str], form: str | None = None
 ) -> HttpResponse | NoResponse:
-    """Make the one request that ``call`` is for and return what came of it.
+    """Make the one request that ``call`` is for and return what came of it. ``form`` is a form-encoded body.
 
     Raises `ConfigurationError` for an address that no secret may be sent to, what ``keep_waiting`` of the
     call raises, and nothing else.
@@ -69,6 +69,8 @@ def send(
     check_url(url, "The address of this request")
     # Compression is not asked for: it would only make a small body harder to bound.
     headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Connection": "close", **headers}
+    if form is not None:
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
     outcome: HttpResponse | NoResponse
     try:
         with (
@@ -145,7 +147,7 @@ class _Connection(HTTPConnection):
                 return sock
         raise OSError("the name has no address")
 
-    def _connected(self, family: int, address: Any, seconds: float) -> socket.socket:
+    def _connected(self, family: int, address: tuple[object, ...], seconds: float) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             self._call.use(sock)

@@ -1,4 +1,4 @@
-"""`current_token`, and the same object for code outside a request."""
+"""`current_token`, and the token object for code outside a request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class CurrentToken:
     """A token that is fresh whenever it is read, and a client for the provider's API.
 
-    Every property looks at the clock again, so a stream that outlives a token goes on with the next.
+    Each property checks the clock again, so a stream that outlives a token continues with the next one.
     Each may therefore raise what `require_fresh_token` raises.
     """
 
@@ -37,7 +37,7 @@ class CurrentToken:
 
     @property
     def access_token(self) -> str:
-        """The access token itself. Prefer `get` and the like, which never let it out of sight."""
+        """The access token itself. Prefer `get` and the like, which do not hand it out."""
         return self._read().seen.grant.tokens.access_token.reveal()
 
     @property
@@ -48,7 +48,7 @@ class CurrentToken:
 
     @property
     def scopes(self) -> frozenset[str]:
-        """The granted scopes; empty where the provider did not name them."""
+        """The granted scopes; empty if the provider did not name them."""
         return self._read().tokens.scopes or frozenset()
 
     @property
@@ -78,7 +78,7 @@ class CurrentToken:
 
     @property
     def origin(self) -> str:
-        """How this request came by it: ``"cache"``, ``"row"``, ``"rotated"`` or ``"waited"``."""
+        """How this request got it: ``"cache"``, ``"row"``, ``"rotated"`` or ``"waited"``."""
         return self._read().origin
 
     @property
@@ -101,31 +101,31 @@ class CurrentToken:
 
     def get(self, url: str, **kwargs: Any) -> Response:
         """GET ``url``; see `request`."""
-        return self.request("GET", url, **kwargs)
+        return self.session.get(url, **kwargs)
 
     def head(self, url: str, **kwargs: Any) -> Response:
-        """HEAD ``url``; see `request`."""
-        return self.request("HEAD", url, **kwargs)
+        """HEAD ``url``; see `request`. Redirects are not followed."""
+        return self.session.head(url, **kwargs)
 
     def options(self, url: str, **kwargs: Any) -> Response:
         """OPTIONS ``url``; see `request`."""
-        return self.request("OPTIONS", url, **kwargs)
+        return self.session.options(url, **kwargs)
 
     def post(self, url: str, **kwargs: Any) -> Response:
         """POST to ``url``; see `request`. Never repeated."""
-        return self.request("POST", url, **kwargs)
+        return self.session.post(url, **kwargs)
 
     def put(self, url: str, **kwargs: Any) -> Response:
         """PUT to ``url``; see `request`."""
-        return self.request("PUT", url, **kwargs)
+        return self.session.put(url, **kwargs)
 
     def patch(self, url: str, **kwargs: Any) -> Response:
         """PATCH ``url``; see `request`. Never repeated."""
-        return self.request("PATCH", url, **kwargs)
+        return self.session.patch(url, **kwargs)
 
     def delete(self, url: str, **kwargs: Any) -> Response:
         """DELETE ``url``; see `request`."""
-        return self.request("DELETE", url, **kwargs)
+        return self.session.delete(url, **kwargs)
 
 
 def token_of_grant(state: State, memo: RequestMemo, read: Callable[[], Fresh]) -> CurrentToken:

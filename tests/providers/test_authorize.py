@@ -60,13 +60,13 @@ def test_scopes_and_nonce() -> None:
     assert query(fields, nonce=Secret("n-1"))["nonce"] == "n-1"
 
 
-def test_parameters_of_the_profile_are_added() -> None:
+def test_a_profile_never_replaces_the_protocols_own() -> None:
     """A profile adds parameters and cannot replace the protocol's own, however it was made."""
     fields = {"authorize_params": {"prompt": "consent", "hd": "a.example"}}
     sent = query(fields)
     assert (sent["prompt"], sent["hd"]) == ("consent", "a.example")
     provider = build_provider("acme", FIELDS)
-    forged = replace(provider, authorize_params={"state": "evil", "code_challenge_method": "plain"})
+    forged = replace(provider, authorize_params={"state": "evil", "response_type": "token"})
     url = authorization_url(forged, redirect_uri="https://app.example", state=Secret("s"), verifier=VERIFIER)
     again = parse_qs(urlsplit(url).query)
-    assert (again["state"], again["code_challenge_method"]) == (["s"], ["S256"])
+    assert (again["state"], again["response_type"]) == (["s"], ["code"])

@@ -114,7 +114,7 @@ def test_nothing_is_sent_again_after_the_time_for_sending(
         ended_at = time.monotonic()
         over.set()
         watcher.join()
-    assert result == Unknown(cause="no_answer", timed_out=True)
+    assert result == Unknown(cause="no_response", timed_out=True)
     assert left_at, "the request was on the wire"
     assert (max(left_at) > send_by) is not drops
     assert (ended_at > send_by) is not drops

@@ -17,9 +17,10 @@ from requests.adapters import HTTPAdapter
 from requests_oauthlib import OAuth2Session
 
 from flask_tokenrotate.errors import ConfigurationError, InvalidTokenResponse, SignInRequired
+from flask_tokenrotate.providers.connections import SharedConnections
 from flask_tokenrotate.providers.redaction import install_redaction
 from flask_tokenrotate.providers.repeating import how_to_repeat
-from flask_tokenrotate.providers.token_session import TIMEOUT, SharedConnections, TokenSession
+from flask_tokenrotate.providers.token_session import TIMEOUT, TokenSession
 from flask_tokenrotate.rotation.sighting import Fresh, Sighting
 from flask_tokenrotate.rotation.tokens import Grant, Secret, TokenSet
 

