@@ -305,7 +305,7 @@ class TestFlaskSessionsKeys:
         assert ("_permanent" in client.get("/read").json) is permanent
 
     def test_permanent_alone_is_no_session(self, app: Flask, views: Views) -> None:
-        """An application that sets it for every visitor makes no row for each, and keeps none that is empty."""
+        """An application that sets it for every visitor makes no row for each, nor keeps an empty one."""
         app.before_request(lambda: setattr(session, "permanent", True))
         visitor, stranger = app.test_client(), app.test_client()
         visitor.post("/set/start/1")

@@ -228,10 +228,8 @@ def first_used_by_two_threads(lock: Callable[[threading.Event], Any]) -> dict[st
         session["second"] = 1
         go_on.set()
 
-    threads = [
-        threading.Thread(target=session.__setitem__, args=("first", 1)),
-        threading.Thread(target=second),
-    ]
+    first = threading.Thread(target=session.__setitem__, args=("first", 1))
+    threads = [first, threading.Thread(target=second)]
     first.start()
     assert first_reads.wait(30)
     threads[1].start()

@@ -191,7 +191,7 @@ def test_no_index_touches_a_column_that_the_protocol_writes(opened: Database) ->
         for index in inspector.get_indexes(table)
         for column in index["column_names"]
     }
-    assert indexed == {"user_id", "provider", "expires_at", "grant_id", "redeems", "slot"}
+    assert indexed == {"user_id", "provider", "login_id", "expires_at", "grant_id", "redeems", "slot"}
     assert {tuple(index["column_names"]) for index in inspector.get_indexes("tokenrotate_grants")} == {
         ("user_id", "provider")
     }
