@@ -1,5 +1,5 @@
 """Other projects' tests, with our session interface as every application's.
 
 ``python -m tests.proofs.foreign`` fetches the source distributions of Flask and Flask-Login with pip, runs
-their tests twice, with our sessions and with Flask's own, and prints what differs. It keeps none of their code.
+their tests twice, with our sessions and with Flask's own, and prints what differs. Their code is not kept.
 """
