@@ -14,9 +14,11 @@ from cachelib import SimpleCache
 from flask import Flask, flash, get_flashed_messages, jsonify, session
 from flask.testing import FlaskClient
 from flask_session import Session
+from flask_session.base import ServerSideSession, ServerSideSessionInterface
 from markupsafe import Markup
 from sqlalchemy import event, text
 
+from flask_tokenrotate import ConfigurationError
 from flask_tokenrotate.testing import FakeProvider, LoginAs
 from tests.web.conftest import MakeApp
 
@@ -50,6 +52,11 @@ def execute(app: Flask, statement: str, **values: Any) -> list[Any]:
     with app.extensions["tokenrotate"].grants._transactions._database.engine().begin() as connection:
         result = connection.execute(text(statement), values)
         return list(result.all()) if result.returns_rows else []
+
+
+def execute_count(app: Flask) -> int:
+    """Return the number of sessions that have a row."""
+    return int(execute(app, "SELECT count(*) FROM tokenrotate_sessions")[0][0])
 
 
 class TestStatements:
@@ -276,6 +283,94 @@ class TestCookie:
         assert ("Expires=" in cookie) is permanent
 
 
+class TestFlaskSessionsKeys:
+    """Flask-Session's configuration keys mean here what they mean there; unset, Flask's defaults count."""
+
+    def test_the_bases_are_flask_sessions(self, app: Flask) -> None:
+        """Code that asks for its classes finds them."""
+        with app.test_request_context():
+            assert isinstance(app.session_interface, ServerSideSessionInterface)
+            assert isinstance(session, ServerSideSession)
+
+    @pytest.mark.parametrize(("value", "permanent"), [(None, False), (False, False), (True, True)])
+    def test_permanent(self, make_app: MakeApp, value: bool | None, permanent: bool) -> None:
+        """SESSION_PERMANENT is for new sessions; one that holds nothing else is not stored."""
+        app, _ = make_app(**({} if value is None else {"SESSION_PERMANENT": value}))
+        Views(app)
+        client = app.test_client()
+        assert client.get("/read").json == ({"_permanent": True} if permanent else {})
+        assert execute_count(app) == 0
+        assert ("Expires=" in client.post("/set/a/1").headers["Set-Cookie"]) is permanent
+        assert ("_permanent" in client.get("/read").json) is permanent
+
+    def test_permanent_alone_is_no_session(self, app: Flask, views: Views) -> None:
+        """An application that sets it for every visitor makes no row for each, nor keeps an empty one."""
+        app.before_request(lambda: setattr(session, "permanent", True))
+        visitor, stranger = app.test_client(), app.test_client()
+        visitor.post("/set/start/1")
+        assert "Set-Cookie" not in stranger.get("/read").headers
+        assert execute_count(app) == 1
+        assert "Expires=Thu, 01 Jan 1970" in visitor.post("/delete/start").headers["Set-Cookie"]
+
+    @pytest.mark.parametrize(("length", "characters"), [(None, 43), (16, 22), (64, 86)])
+    def test_id_length(self, make_app: MakeApp, length: int | None, characters: int) -> None:
+        """SESSION_ID_LENGTH is in random bytes."""
+        app, _ = make_app(**({} if length is None else {"SESSION_ID_LENGTH": length}))
+        Views(app)
+        client = app.test_client()
+        client.post("/set/a/1")
+        assert len(client.get_cookie("session").value) == characters  # type: ignore[union-attr]
+
+    def test_key_prefix(self, make_app: MakeApp) -> None:
+        """SESSION_KEY_PREFIX keeps the sessions of two applications on one database apart."""
+        clients = []
+        for prefix in ("one:", "two:", "one:"):
+            app, _ = make_app(SESSION_KEY_PREFIX=prefix)
+            Views(app)
+            clients.append(app.test_client())
+        clients[0].post("/set/a/1")
+        cookie = clients[0].get_cookie("session").value  # type: ignore[union-attr]
+        for client in clients[1:]:
+            client.set_cookie("session", cookie)
+        assert [contents(client) for client in clients] == [{"a": "1"}, {}, {"a": "1"}]
+
+    def test_cleanup(self, make_app: MakeApp) -> None:
+        """SESSION_CLEANUP_N_REQUESTS, or else ``flask session_cleanup``, deletes what has expired."""
+        for every in (None, 1):
+            app, _ = make_app(SESSION_CLEANUP_N_REQUESTS=every)
+            Views(app)
+            app.test_client().post("/set/a/1")
+            execute(app, "UPDATE tokenrotate_sessions SET expires_at = 1")
+            if every is None:
+                assert app.test_cli_runner().invoke(args=["session_cleanup"]).exit_code == 0
+            else:
+                # Each request does it with a probability of 1 in 2: not one of 64 has a chance of 2 ** -64.
+                for _ in range(64):
+                    app.test_client().get("/plain")
+            assert execute_count(app) == 0
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("SESSION_USE_SIGNER", True),
+            ("SESSION_SERIALIZATION_FORMAT", "msgpack"),
+            ("SESSION_ID_LENGTH", 8),
+            ("SESSION_ID_LENGTH", "32"),
+        ],
+    )
+    def test_what_cannot_have_its_meaning_is_refused(self, make_app: MakeApp, key: str, value: Any) -> None:
+        """With the key's name, at once."""
+        with pytest.raises(ConfigurationError, match=key):
+            make_app(**{key: value})
+
+    @pytest.mark.parametrize(
+        ("key", "value"), [("SESSION_USE_SIGNER", False), ("SESSION_SERIALIZATION_FORMAT", "json")]
+    )
+    def test_their_harmless_values_are_not(self, make_app: MakeApp, key: str, value: Any) -> None:
+        """They ask for what is done anyway."""
+        make_app(**{key: value})
+
+
 class TestOutage:
     def test_a_write_that_the_database_does_not_take_is_a_503(self, make_app: MakeApp) -> None:
         """The visitor learns that nothing was saved, and when to try again; it is no 500."""
@@ -392,3 +487,54 @@ def test_what_is_stored_is_json(app: Flask, visitor: FlaskClient) -> None:
     """What the table holds is JSON, which anybody can read without running it."""
     [row] = execute(app, "SELECT data FROM tokenrotate_sessions")
     assert msgspec.json.decode(row.data) == {"start": "1"}
+
+
+class TestLogins:
+    """The login id joins a session with the grants of its sign-ins."""
+
+    def logins(self, app: Flask) -> tuple[set[str], set[str]]:
+        """Return the login ids of the living sessions and of the grants."""
+        of_sessions = "SELECT login_id FROM tokenrotate_sessions WHERE ended_at IS NULL"
+        of_grants = "SELECT login_id FROM tokenrotate_grants"
+        return {row[0] for row in execute(app, of_sessions)}, {row[0] for row in execute(app, of_grants)}
+
+    def test_a_sign_in_reads_the_grant_with_the_session(
+        self, app: Flask, visitor: FlaskClient, sign_in: Callable[..., Any]
+    ) -> None:
+        """The session has a new id after it, and the login that its row had before."""
+        [before], _ = self.logins(app)
+        sign_in(visitor)
+        sign_in(visitor)
+        assert self.logins(app) == ({before}, {before})
+        with visitor:
+            grant_id = visitor.get("/me").json["grant"]
+            joined = session.joined_grants()  # type: ignore[attr-defined]
+        assert list(joined) == [grant_id]
+
+    def test_two_browsers_have_two_logins(self, app: Flask, sign_in: Callable[..., Any]) -> None:
+        """Of the same user too."""
+        for _ in range(2):
+            sign_in(app.test_client())
+        of_sessions, of_grants = self.logins(app)
+        assert len(of_sessions) == 2
+        assert of_sessions == of_grants
+
+    def test_another_user_gets_a_new_login(self, app: Flask, views: Views) -> None:
+        """`new_login` moves the session to a row with another login id."""
+
+        @app.post("/change")
+        def change() -> str:
+            session.clear()
+            session.new_login()  # type: ignore[attr-defined]
+            session["user"] = "bob"
+            return ""
+
+        visitor = app.test_client()
+        visitor.post("/set/user/alice")
+        [before], _ = self.logins(app)
+        copy = twin(visitor)
+        visitor.post("/change")
+        [after], _ = self.logins(app)
+        assert before != after
+        assert contents(visitor) == {"user": "bob"}
+        assert contents(copy) == {}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from flask_tokenrotate.clock import SystemClock
+from flask_tokenrotate.errors import GrantUnreadable
 from flask_tokenrotate.rotation.tokens import Secret
 from flask_tokenrotate.sessions import store as sessions_module
 from flask_tokenrotate.sessions.store import KEEP_ENDED_SECONDS, SqlSessionStore
@@ -20,9 +22,11 @@ from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.schema import grants, sessions
 from flask_tokenrotate.storage.database.tables import create_tables
 from flask_tokenrotate.storage.database.transactions import Outcome, Transactions
+from flask_tokenrotate.storage.grants import SqlGrantStore
+from flask_tokenrotate.storage.sealed.sealing import sealer_from
 from flask_tokenrotate.testing.clock import ManualClock
 
-from ..storage.backends import clock_in_statements, loaded, new_grant, sql_stores
+from ..storage.backends import claimed, clock_in_statements, loaded, new_grant, sql_stores, token_set
 from ..storage.test_races import THREADS, at_once
 
 SID = Secret("the-id-of-a-session")
@@ -229,3 +233,58 @@ def test_end_everywhere_looks_again(store: SqlSessionStore, monkeypatch: pytest.
     monkeypatch.setattr(Transactions, "write", commits_right_after)
     store.end_everywhere("alice")
     assert read(store, moved) is None
+
+
+class TestOneRead:
+    """A session and its login's living grants are read in one statement."""
+
+    def test_no_grant(self, store: SqlSessionStore) -> None:
+        """The session is found all the same."""
+        found = store.load(SID)
+        assert found is not None
+        assert (found.data, found.login_id, found.grants) == (b"{}", LOGIN, ())
+
+    def test_two_grants_are_one_statement(
+        self, store: SqlSessionStore, opened: Database, clock: ManualClock
+    ) -> None:
+        """On each engine, with the database's time of that statement."""
+        grant_store, _ = sql_stores(opened)
+        added = [grant_store.add(new_grant(provider=name, login_id=LOGIN)) for name in ("spotify", "github")]
+        grant_store.add(new_grant(login_id="2" * 32))
+        grant_store.add(new_grant())
+        clock.advance(5)
+        seen: list[str] = []
+        event.listen(opened.engine(), "before_cursor_execute", lambda *args: seen.append(args[2]))
+        found = store.load(SID)
+        assert len(seen) == 1
+        assert found is not None
+        assert (found.data, found.version, found.login_id) == (b"{}", 0, LOGIN)
+        read = {row.id: grant_store.grant_from(row) for row in found.grants}
+        assert read == {grant.id: replace(grant, seen_at=clock.time()) for grant in added}
+
+    def test_a_grant_that_ended_is_not_read(self, store: SqlSessionStore, opened: Database) -> None:
+        """It costs the request a second read, which says why it ended."""
+        grant_store, _ = sql_stores(opened)
+        grant = grant_store.add(new_grant(login_id=LOGIN))
+        assert grant_store.end(grant.id, "signed_out")
+        assert store.load(SID).grants == ()  # type: ignore[union-attr]
+
+    def test_a_rotation_is_seen(self, store: SqlSessionStore, opened: Database) -> None:
+        """What another process saved is what the next request reads, and the login stays."""
+        grant_store, _ = sql_stores(opened)
+        grant = grant_store.add(new_grant(login_id=LOGIN))
+        grant_store.save(grant, claimed(grant_store, grant), token_set(1))
+        [row] = store.load(SID).grants  # type: ignore[union-attr]
+        assert grant_store.grant_from(row).token_version == 1
+
+    def test_a_row_that_no_key_opens_does_not_break_the_session(
+        self, store: SqlSessionStore, opened: Database
+    ) -> None:
+        """The row is passed on as it is; who makes a grant of it gets the usual error."""
+        grant_store, _ = sql_stores(opened)
+        grant_store.add(new_grant(login_id=LOGIN))
+        other = SqlGrantStore(opened, sealer_from(None, "another secret key"))
+        [row] = store.load(SID).grants  # type: ignore[union-attr]
+        with pytest.raises(GrantUnreadable):
+            other.grant_from(row)
+        assert grant_store.grant_from(row).provider == "spotify"

@@ -191,9 +191,10 @@ def test_no_index_touches_a_column_that_the_protocol_writes(opened: Database) ->
         for index in inspector.get_indexes(table)
         for column in index["column_names"]
     }
-    assert indexed == {"user_id", "provider", "expires_at", "grant_id", "redeems", "slot"}
+    assert indexed == {"user_id", "provider", "login_id", "expires_at", "grant_id", "redeems", "slot"}
     assert {tuple(index["column_names"]) for index in inspector.get_indexes("tokenrotate_grants")} == {
-        ("user_id", "provider")
+        ("user_id", "provider"),
+        ("login_id",),
     }
 
 
@@ -218,7 +219,7 @@ UPDATES = 8
 def test_rotations_are_heap_only_updates(opened: Database) -> None:
     """PostgreSQL's own counters: every update of a grant stayed on its page, which has room."""
     store = sql_stores(opened)[0]
-    grant = store.add(new_grant())
+    grant = store.add(new_grant(login_id="1" * 32))
     for _ in range(UPDATES // 4):
         claim = claimed(store, loaded(store, grant.id))
         for _ in range(2):
