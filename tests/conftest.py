@@ -7,7 +7,9 @@ A test whose server is neither running nor installed is skipped with the reason;
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -15,6 +17,16 @@ import pytest
 from .servers import ENGINES, Servers, Unavailable
 
 T = TypeVar("T")
+
+MEMORY = Path("/dev/shm")
+ROOM = 2**30
+"""Bytes that must be free in memory for temporary folders."""
+
+
+def pytest_configure() -> None:
+    """Put temporary folders into memory where there is room: on a disk each commit of SQLite waits for it."""
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.fixture(scope="session")
