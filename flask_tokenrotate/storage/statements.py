@@ -88,7 +88,7 @@ def claiming() -> Update:
 def renewing() -> Update:
     """Return the update that extends a claim's deadline; its values are those of `SqlGrantStore.renew`.
 
-    The version grows, so that a claim by whoever saw the old deadline is lost. No column has an index.
+    The version grows, so that a claim by whoever saw the old deadline is lost. No indexed column is written.
     """
     return (
         update(grants)

@@ -78,9 +78,7 @@ def soak(
             took = time.monotonic() - began
             reports = _stop(folder, workers)
         pool: Any = current_state().grants._transactions._database.engine()  # type: ignore[attr-defined]
-        breaches = [
-            f"{breach.grant_id}: {breach.what}" for breach in current_state().maintenance.breaches()
-        ]
+        breaches = [f"{breach.grant_id}: {breach.what}" for breach in current_state().maintenance.breaches()]
         lost = _lost(rotate, users)
         pool.dispose()
         return _figures(
