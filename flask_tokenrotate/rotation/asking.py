@@ -77,7 +77,7 @@ class Asking:
     def ask(self, wish: Wish, until: float) -> Fresh:
         """Read the row and act on it until there is a token set or an error.
 
-        ``until`` is when the caller stops waiting, by the monotonic clock.
+        ``until`` (on `Clock.monotonic`) is when the caller's waiting ends: it may have waited before.
         """
         with self._wakeups.watch(wish.grant_id) as watch:
             waiting = Waiting(
@@ -158,7 +158,9 @@ class Asking:
                 return self._windows.to_its_end(seen, step.waiting.origin, min_ttl)
             raise copy.copy(flight.error) if isinstance(flight.error, TokenRotateError) else flight.error
         if isinstance(flight.result, Sighting):
-            return self._windows.to_its_end(flight.result, "rotated", min_ttl)
+            # A flight that is about to land has perhaps saved what the caller has read, and found too old.
+            is_news = flight.result.grant.token_version > seen.grant.token_version
+            return self._windows.to_its_end(flight.result, "rotated", min_ttl) if is_news else None
         if isinstance(flight.result, Overtaken):
             # What the lost claim found saves each loser a read.
             return self._rows.examine(seen.grant.id, flight.result.row)

@@ -112,25 +112,27 @@ class FreshTokens:
                 return _not_older(found, wish.at_least)
             if look.is_callers_own:
                 return _not_older(self._asking.ask(wish, until), wish.at_least)
-            shared = self._shared(look, wish, until) or self._from_memory(wish)
+            if not look.done.wait(max(until - self._clock.monotonic(), 0.0)):
+                # A job's look ends only when its redemption does. This caller takes what there is.
+                return _not_older(self._asking.ask(wish, until), wish.at_least)
+            shared = self._shared(look, wish) or self._from_memory(wish)
             if shared is not None:
                 return shared
 
-    def _shared(self, look: Look[Fresh, TokenRotateError], wish: Wish, until: float) -> Fresh | None:
-        """Wait for another thread's look and share its outcome; None: try again.
+    def _shared(self, look: Look[Fresh, TokenRotateError], wish: Wish) -> Fresh | None:
+        """Share the outcome of another thread's look; None: try again.
 
         Those who wait share a failure as well. Trying in turn, each would wait for the same provider again.
         """
-        left = until - self._clock.monotonic()
-        if left <= 0 or not look.done.wait(left):
-            raise RotationTimeout(wish.grant_id, waited=self._wait_seconds, retry_after=1.0)
         if look.error is not None and not isinstance(look.error, RotationTimeout):
             raise copy.copy(look.error)
         found = look.result
         if found is None or found.token_version < wish.at_least:
             return None
         if found.origin in ("rotated", "waited"):
-            return self._windows.to_its_end(found.seen, "waited", wish.min_ttl)
+            waited = self._windows.to_its_end(found.seen, "waited", wish.min_ttl)
+            # A process that was stopped meanwhile wakes up with a token set that has run out.
+            return waited if self._clock.monotonic() < waited.until else None
         if self.is_fresh(found, min_ttl=wish.min_ttl):
             return self._windows.fresh(found.seen, "waited", wish.min_ttl)
         return None

@@ -27,6 +27,9 @@ RETRY_SECONDS = 1.0
 LONGEST_READ_SECONDS = 1.0
 """How long one read waits at most, before it is looked at whether the process exits."""
 
+SHORTEST_READ_SECONDS = 0.05
+"""How long one read waits at least while the call goes on."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
@@ -93,8 +96,11 @@ class Holding:
             return now
         if now >= self._next_renewal:
             self._renew(now)
-        events = [self._gives_up_at, self._next_renewal, self._clock.monotonic() + LONGEST_READ_SECONDS]
-        return min(events if self._overdue is None else [*events, self._overdue_at])
+        # A renewal may have taken so long that what is due next is due already; that must not end the call.
+        now = self._clock.monotonic()
+        events = [self._gives_up_at, self._next_renewal, now + LONGEST_READ_SECONDS]
+        until = min(events if self._overdue is None else [*events, self._overdue_at])
+        return max(until, now + SHORTEST_READ_SECONDS)
 
     def _renew(self, now: float) -> None:
         """Extend the deadline, never beyond the moment at which the holder gives up.

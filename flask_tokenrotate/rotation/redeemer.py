@@ -89,9 +89,12 @@ class Redeemer:
         """Claim the row as ``seen``, post its refresh token and settle what came of it.
 
         ``awaited``: requests may be waiting for it (see `GrantStore.try_claim`). Raises
-        `ProviderUnavailable`, the row untouched, while the breaker admits nobody.
+        `ProviderUnavailable`, the row untouched, while the breaker admits nobody, or the process exits.
         """
         grant = seen.grant
+        if self._threads.are_closing:
+            # The response could not be waited for: the post would end in doubt. Another process redeems.
+            raise ProviderUnavailable(grant.provider, retry_after=1.0)
         admitted = self._breaker.admit(grant.provider, grant.id)
         if admitted.pause:
             raise ProviderUnavailable(grant.provider, retry_after=admitted.pause)
@@ -125,7 +128,7 @@ class Redeemer:
     def _post(self, grant: Grant, holding: Holding) -> Verdict:
         """Redeem inside the claim."""
         refresh_token = grant.tokens.refresh_token
-        if refresh_token is None or holding.is_too_late_to_post():
+        if refresh_token is None or self._threads.are_closing or holding.is_too_late_to_post():
             return NotPosted()
         verdict = self._endpoint.redeem(
             grant.provider, refresh_token, send_by=holding.send_by, keep_waiting=holding.keep_waiting

@@ -171,6 +171,9 @@ class MemoryGrantStore:
             row = self.rows.get(claim.grant_id)
             if row is None or not _stands(row, claim):
                 return False
+            if row.token_version != claim.redeems:
+                self._write(row, standing=None)
+                return True
             failed = retry_after is not None
             self._write(
                 row,

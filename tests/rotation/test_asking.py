@@ -228,6 +228,29 @@ class TestWhenAFlightIsTooSlow:
         assert access(job.result) == "access-0"
 
 
+def test_a_flight_that_saved_what_was_read_already_is_no_news(world: World) -> None:
+    """It has saved, has not landed yet, and its token set was refused by a resource server meanwhile."""
+    grant_id = world.sign_in(remaining=-1.0)
+    threads = LaterThreads()
+    process = world.process(threads=threads, cache_seconds=0.0)
+    flight = process.start(grant_id)
+    land = process.flights._land
+
+    def refuse_before_it_lands(landing: Any) -> None:
+        process.flights._land = land  # type: ignore[method-assign]
+        row = world.row(grant_id)
+        assert row.token_version == 1
+        world.store.expire(grant_id, 1)
+        world.clock.meanwhile = [lambda: land(flight), threads.work]
+        found.append(access(process.get(grant_id, at_least=2)))
+
+    found: list[str] = []
+    process.flights._land = refuse_before_it_lands  # type: ignore[method-assign]
+    threads.work()
+    assert found == ["access-2"]
+    assert world.endpoint.posts == ["refresh-0", "refresh-1"]
+
+
 def slow_world(*, takes: float) -> tuple[Turns, World, Any]:
     clock = Turns()
     world = World(clock, SlowProvider(clock, takes=takes, lifetime=LIFETIME))
