@@ -251,6 +251,28 @@ def test_a_flight_that_saved_what_was_read_already_is_no_news(world: World) -> N
     assert world.endpoint.posts == ["refresh-0", "refresh-1"]
 
 
+def test_what_a_lost_claim_found_is_no_news_to_who_has_read_the_row_since(world: World) -> None:
+    """The process was stopped before the flight landed; meanwhile the token set that it found was refused."""
+    grant_id = world.sign_in(remaining=-1.0)
+    threads = LaterThreads()
+    process = world.process(threads=threads, cache_seconds=0.0)
+    flight = process.start(grant_id)
+    land = process.flights._land
+    found: list[str] = []
+
+    def refuse_before_it_lands(landing: Any) -> None:
+        process.flights._land = land  # type: ignore[method-assign]
+        world.clock.advance(40.0)
+        world.store.expire(grant_id, 1)
+        world.clock.meanwhile = [lambda: land(flight), threads.work]
+        found.append(access(process.get(grant_id)))
+
+    process.flights._land = refuse_before_it_lands  # type: ignore[method-assign]
+    world.save_elsewhere(world.claim_elsewhere(grant_id))
+    threads.work()
+    assert found == ["access-1"]
+
+
 def slow_world(*, takes: float) -> tuple[Turns, World, Any]:
     clock = Turns()
     world = World(clock, SlowProvider(clock, takes=takes, lifetime=LIFETIME))
