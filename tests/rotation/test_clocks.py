@@ -72,7 +72,7 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> WallClock:
 def store(tmp_path: Path) -> Iterator[JumpingStore]:
     """A real database, which has a clock of its own."""
     database = Database.from_uri("sqlite:///grants.sqlite3", folder=tmp_path)
-    yield JumpingStore(database, sealer_from(None, "a secret key for tests"))
+    yield JumpingStore(database, sealer_from((), "a secret key for tests"))
     database.engine().dispose()
 
 

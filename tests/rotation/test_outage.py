@@ -1,4 +1,4 @@
-"""Two hundred sessions while their provider is away for a minute, over HTTP, on a clock moved by hand."""
+"""A hundred sessions while their provider is away for a minute, over HTTP, on a clock moved by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flask_tokenrotate.testing import FakeProvider, ManualClock, MemoryGrantStor
 
 from .processes import a_policy, a_process
 
-SESSIONS = 200
+SESSIONS = 100
 AWAY = 60
 """Seconds that the provider is away; all access tokens run out meanwhile."""
 
