@@ -24,7 +24,7 @@ def world() -> World:
 
 
 def unavailable(world: World, grant_id: str) -> float:
-    """Return after how many seconds a request is told to come again."""
+    """Return after how many seconds a request may come again."""
     with pytest.raises(ProviderUnavailable) as caught:
         world.process().get(grant_id)
     return caught.value.retry_after

@@ -7,11 +7,7 @@ from typing import Any
 
 import pytest
 
-from flask_tokenrotate.errors import (
-    ProviderMisconfigured,
-    ProviderUnavailable,
-    SignInRequired,
-)
+from flask_tokenrotate.errors import ProviderMisconfigured, ProviderUnavailable, SignInRequired
 from flask_tokenrotate.rotation.verdict import (
     MISCONFIGURED_PAUSE,
     Busy,
