@@ -7,12 +7,15 @@ from typing import Literal, Protocol
 
 from .rotation.tokens import Secret
 
+KEEP_EXPIRED_SECONDS = 3600.0
+"""How long an expired attempt is kept, so that a user who returns late is told that it has expired."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
-    """One sign-in that a browser has begun: what the callback needs and nobody else may know.
+    """One sign-in that a browser has begun: what the callback needs, and nobody else may see.
 
-    ``next_url`` is the same-origin relative address to come back to, ``scopes`` what was asked for.
+    ``next_url`` is the relative address to return to, on this origin; ``scopes`` are those requested.
     """
 
     provider: str
@@ -27,19 +30,18 @@ AttemptMiss = Literal["unknown_state", "no_cookie", "other_browser", "expired", 
 
 
 class AttemptStore(Protocol):
-    """The sign-ins under way. Transactions, clock and errors as in `GrantStore`.
+    """Sign-ins in progress. Transactions, clock and errors as in `GrantStore`.
 
-    State and browser id are stored as hashes and the attempt sealed, so that the table is of no use
-    to a reader.
+    State and browser id are stored as hashes, and the attempt is sealed: a copy of the table shows neither.
     """
 
     def begin(self, state: Secret, browser: Secret, attempt: Attempt, *, seconds: float) -> None:
-        """Store ``attempt`` under ``state`` for ``seconds``, bound to the browser; prune expired ones."""
+        """Store ``attempt`` under ``state`` for ``seconds``, bound to the browser; delete expired ones."""
         ...
 
     def take(self, state: Secret, browser: Secret | None) -> Attempt | AttemptMiss:
-        """Use the attempt up and return it, or say why not; only a success uses it up.
+        """Mark the attempt as used and return it, or return why not; only a success uses it.
 
-        A state is used at most once however many callbacks arrive together (compare-and-set).
+        A state is used at most once, however many callbacks arrive together (compare-and-set).
         """
         ...

@@ -1,23 +1,29 @@
-"""Every exception of the extension: one tree, branched by what the caller can do about it.
+"""Every exception of the extension: one tree, whose branches say what the caller can do.
 
-===================================  ======  ====================================================
-Class                                Status  What to do
-===================================  ======  ====================================================
-`ConfigurationError`                      500     fix the configuration; the message names the key
-`ProviderMisconfigured`              502     fix the registration at the provider (or the secret)
-`SignInRequired`                     401     send the user to sign in; a redirect for HTML pages
-`ScopesNotGranted`                   403     do without the scopes; asking again is no use
-`SignInFailed`                       400     start signing in again; `reason` tells the cases apart
-`CrossSiteRequest`                   403     send the request from a page of the application itself
-`TryLater` and its three branches    503     try again after `retry_after` seconds
-`InvalidTokenResponse`               400     the token response given to `adopt` cannot be used
-`GrantUnreadable`                    500     an operator must look: the stored tokens cannot be read
-`NotStorableInSession`               500     store a JSON value under the session key that is named
-`LedgerConflict`                     500     an operator must look: a second redemption was prevented
-`RescueFailed`                       500     an operator must look: a rescue file cannot be used
-===================================  ======  ====================================================
+========================  ======  =====================================================================
+Class                     Status  What to do
+========================  ======  =====================================================================
+`TokenRotateError`        500     the base of all others: catch it to catch everything
+`SignInRequired`          401     send the user to sign in
+`ScopesNotGranted`        403     work without the scopes; the user was already asked for them
+`SignInFailed`            400     start signing in again; `reason` names the case
+`CrossSiteRequest`        403     send the request from a page of the application itself
+`TryLater`                503     the base of the next three: try again after `retry_after` seconds
+`ProviderUnavailable`     503     try again later: the provider does not respond, or asks to wait
+`RotationTimeout`         503     try again later: a rotation is still in progress
+`StoreUnavailable`        503     try again later: the database cannot be reached
+`ProviderMisconfigured`   502     correct the client's registration at the provider
+`ConfigurationError`      500     correct the configuration; the message names the key
+`TablesMissing`           500     run ``flask tokenrotate create-tables``
+`UnknownProvider`         500     register the provider, or correct its name
+`InvalidTokenResponse`    400     give `TokenRotate.adopt` a response that has an access token
+`GrantUnreadable`         500     add the missing encryption key, or restore the row
+`NotStorableInSession`    500     store a JSON value under the session key that is named
+`LedgerConflict`          500     find out who changed the row; a second redemption was prevented
+`RescueFailed`            500     make the rescue file's folder writable, then save the rescue files
+========================  ======  =====================================================================
 
-No message, attribute or ``repr`` of these ever carries a token, code, state, secret or key.
+No message, attribute or ``repr`` contains a token, code, state, secret or key.
 """
 
 from __future__ import annotations
@@ -42,9 +48,9 @@ SignInFailure = Literal[
 class TokenRotateError(Exception):
     """Base of all errors of this extension.
 
-    ``status`` is the HTTP status that the default error handler answers with; ``code`` is a
-    stable machine-readable name in the problem document. ``for_operators``: the text says what to
-    change on the server, so it goes to the log and not to a visitor.
+    ``status`` is the HTTP status of the default error response. ``code`` is a stable name for
+    programs, in the problem document. ``for_operators`` is true where the message says what to change
+    on the server: it then goes to the log, and visitors see a general text.
     """
 
     status = 500
@@ -52,47 +58,23 @@ class TokenRotateError(Exception):
     for_operators = True
 
     def __copy__(self) -> Self:
-        """Return an equal error, for each of several threads that share one failure."""
+        """Return an equal error: each of several threads that share one failure raises its own."""
         twin = type(self).__new__(type(self), *self.args)
         twin.__dict__.update(self.__dict__)
         twin.__cause__ = self.__cause__
         return twin
 
 
-class ConfigurationError(TokenRotateError):
-    """The application's configuration cannot work; the message names the value and the cure."""
-
-    code = "misconfigured"
-
-
-class ProviderMisconfigured(TokenRotateError):
-    """The provider refuses this client: wrong secret, wrong grant type, wrong endpoint.
-
-    The grant stays alive. ``error`` is the provider's own code (such as ``invalid_client``),
-    ``retry_after`` is the time in seconds until the provider is asked again.
-    """
-
-    status = 502
-    code = "provider_misconfigured"
-
-    def __init__(self, provider: str, error: str, retry_after: float = 0.0) -> None:
-        self.provider = provider
-        self.error = error
-        self.retry_after = retry_after
-        super().__init__(
-            f"The token endpoint of {provider!r} refuses this client ({error}). Check the client id, "
-            f"the client secret, client_auth and token_endpoint registered for {provider!r}."
-        )
+# The user can do something
 
 
 class SignInRequired(TokenRotateError):
     """There is no usable grant: the user has to sign in at the provider.
 
-    ``reason`` is ``"no_grant"``, an end reason of the grant (``"signed_out"``, ``"refused"``,
-    ``"replaced"``, ``"other_subject"``), ``"outcome_unknown"``, ``"no_refresh_token"`` or
-    ``"missing_scopes"``.
-    ``provider`` is None where a grant id names no row, until the request that asked fills it in;
-    ``login_url`` likewise, where the error is answered inside a request.
+    ``reason`` is ``"no_grant"``, ``"no_refresh_token"``, ``"missing_scopes"``, ``"outcome_unknown"``, or
+    why the grant ended: ``"signed_out"``, ``"refused"``, ``"replaced"``, ``"other_subject"``.
+    ``scopes`` are the missing ones. ``provider`` is None where a grant id names no row. ``login_url`` is
+    set where the error is handled inside a request.
     """
 
     status = 401
@@ -116,7 +98,7 @@ class SignInRequired(TokenRotateError):
 
 
 class ScopesNotGranted(TokenRotateError):
-    """The user was asked for these scopes and the provider did not grant them; asking again is no use."""
+    """The user was asked for ``scopes``, and the provider did not grant them."""
 
     status = 403
     code = "scopes_not_granted"
@@ -126,13 +108,13 @@ class ScopesNotGranted(TokenRotateError):
         self.provider = provider
         self.scopes = scopes
         super().__init__(
-            f"{provider!r} was asked for the scopes {', '.join(sorted(scopes))} and did not grant them. "
-            "Sign out and in again to be asked once more."
+            f"{provider!r} did not grant the scopes {', '.join(sorted(scopes))}. "
+            "To be asked for them again, sign out and sign in."
         )
 
 
 class SignInFailed(TokenRotateError):
-    """A sign-in could not be completed; ``reason`` says which case, the message what to do."""
+    """A sign-in could not be completed. ``reason`` names the case, the message says what to do."""
 
     status = 400
     code = "sign_in_failed"
@@ -145,20 +127,23 @@ class SignInFailed(TokenRotateError):
 
 
 class CrossSiteRequest(TokenRotateError):
-    """Another site's page sent a request that only pages of this application may send."""
+    """A page of another site sent a request that only pages of this application may send."""
 
     status = 403
     code = "cross_site_request"
 
     def __init__(self) -> None:
         super().__init__(
-            "This request was sent by a page of another site. Sign out from a page of the application. For "
-            "the operator: behind a proxy that changes the Host header, set TOKENROTATE_BASE_URL."
+            "A page of another site sent this request. Sign out from a page of the application. If a proxy "
+            "changes the Host header, set TOKENROTATE_BASE_URL."
         )
 
 
+# The same request works later
+
+
 class TryLater(TokenRotateError):
-    """Nothing is lost and nobody is signed out: the same request works later.
+    """The same request works later. Nothing is lost, and nobody is signed out.
 
     ``retry_after`` is in seconds and becomes the ``Retry-After`` header.
     """
@@ -173,20 +158,23 @@ class TryLater(TokenRotateError):
 
 
 class ProviderUnavailable(TryLater):
-    """The provider does not answer or asks to wait, and the access token has run out."""
+    """The provider does not respond or asks to wait, and the access token has expired."""
 
     code = "provider_unavailable"
 
     def __init__(self, provider: str, *, retry_after: float) -> None:
         self.provider = provider
         super().__init__(
-            f"The token endpoint of {provider!r} is not available; it is asked again in {retry_after:.1f} s.",
+            f"The token endpoint of {provider!r} is not available. Try again in {retry_after:.1f} s.",
             retry_after=retry_after,
         )
 
 
 class RotationTimeout(TryLater):
-    """Another worker holds the claim and did not finish within ``TOKENROTATE_WAIT_SECONDS``."""
+    """A rotation did not finish within ``TOKENROTATE_WAIT_SECONDS``, and the access token has expired.
+
+    ``waited`` is in seconds.
+    """
 
     code = "rotation_timeout"
 
@@ -194,23 +182,53 @@ class RotationTimeout(TryLater):
         self.grant_id = grant_id
         self.waited = waited
         super().__init__(
-            f"The rotation of grant {grant_id} by another worker did not finish within {waited:.1f} s.",
+            f"The rotation of grant {grant_id} did not finish within {waited:.1f} s. "
+            f"Try again in {retry_after:.1f} s.",
             retry_after=retry_after,
         )
 
 
 class StoreUnavailable(TryLater):
-    """The grant database cannot be reached; the driver's error is the ``__cause__``."""
+    """The grant database cannot be reached. The driver's error is the ``__cause__``."""
 
     code = "store_unavailable"
     for_operators = True
 
-    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
-        super().__init__(message, retry_after=retry_after)
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after=1.0)
+
+
+# An operator has to change something
+
+
+class ProviderMisconfigured(TokenRotateError):
+    """The provider refuses this client: a wrong secret, grant type or endpoint. The grant stays alive.
+
+    ``error`` is the provider's own code, such as ``"invalid_client"``. ``retry_after`` is the time in
+    seconds until the provider is asked again.
+    """
+
+    status = 502
+    code = "provider_misconfigured"
+
+    def __init__(self, provider: str, error: str, retry_after: float = 0.0) -> None:
+        self.provider = provider
+        self.error = error
+        self.retry_after = retry_after
+        super().__init__(
+            f"The token endpoint of {provider!r} refuses this client ({error}). Check client_id, "
+            f"client_secret, client_auth and token_endpoint of the provider {provider!r}."
+        )
+
+
+class ConfigurationError(TokenRotateError):
+    """The configuration cannot work. The message names the key, and says what to change."""
+
+    code = "misconfigured"
 
 
 class TablesMissing(ConfigurationError):
-    """The grant tables do not exist in the database."""
+    """The database does not have the extension's tables."""
 
     code = "tables_missing"
 
@@ -222,7 +240,7 @@ class TablesMissing(ConfigurationError):
 
 
 class UnknownProvider(ConfigurationError):
-    """No provider of this name is registered."""
+    """No provider ``name`` is registered."""
 
     code = "unknown_provider"
 
@@ -236,17 +254,17 @@ class UnknownProvider(ConfigurationError):
 
 
 class InvalidTokenResponse(TokenRotateError):
-    """A token response handed to ``adopt`` has no usable access token."""
+    """A token response that was given to `TokenRotate.adopt` has no usable access token."""
 
     status = 400
     code = "invalid_token_response"
 
 
 class GrantUnreadable(TokenRotateError):
-    """No configured key opens the stored token set of a grant, or what it opens to is ``malformed``.
+    """The stored token set of a grant cannot be decrypted, or is ``malformed`` once decrypted.
 
-    ``sealed_with`` and ``configured`` are key fingerprints: short hashes that name keys without
-    revealing them. The row is left as it is.
+    ``sealed_with`` is the fingerprint of the key that encrypted it, ``configured`` are those of the
+    configured keys. A fingerprint is a short hash that does not reveal the key. The row is not changed.
     """
 
     code = "grant_unreadable"
@@ -258,28 +276,21 @@ class GrantUnreadable(TokenRotateError):
         self.sealed_with = sealed_with
         self.configured = configured
         self.malformed = malformed
+        problem = f"The token set of grant {grant_id} was encrypted with key {sealed_with}"
         if malformed:
-            super().__init__(
-                f"The token set of grant {grant_id} opens with key {sealed_with}, but was not written by "
-                "this version of Flask-TokenRotate: run the version that wrote it, or restore the row. "
-                "Signing in again makes a new grant."
-            )
-            return
-        keys = ", ".join(configured)
-        cause = (
-            "the row was altered or copied from another grant"
-            if sealed_with in configured
-            else "add the key that it was sealed with to TOKENROTATE_ENCRYPTION_KEYS (or the former "
-            "secret key to SECRET_KEY_FALLBACKS)"
-        )
-        super().__init__(
-            f"The token set of grant {grant_id} was sealed with key {sealed_with} and does not open "
-            f"(configured keys: {keys}): {cause}."
-        )
+            problem += " but was not written by this version of Flask-TokenRotate"
+            cure = "Run the version that wrote it, or restore the row. Signing in again makes a new grant."
+        elif sealed_with in configured:
+            problem += ", which does not decrypt it: the row was altered or copied from another grant"
+            cure = "Restore the row. Signing in again makes a new grant."
+        else:
+            problem += f", which is not among the configured keys ({', '.join(configured)})"
+            cure = "Add it to TOKENROTATE_ENCRYPTION_KEYS, or the former secret key to SECRET_KEY_FALLBACKS."
+        super().__init__(f"{problem}. {cure}")
 
 
 class NotStorableInSession(TokenRotateError):
-    """A session holds something that is not JSON; ``key`` says under which key, never what."""
+    """A session has a value that is not JSON. ``key`` is its key; the value is not shown."""
 
     code = "not_storable_in_session"
 
@@ -292,10 +303,10 @@ class NotStorableInSession(TokenRotateError):
 
 
 class LedgerConflict(TokenRotateError):
-    """The ledger refuses one more redemption of a refresh token: it was, or may have been, spent.
+    """The ledger refuses another redemption of a refresh token that was, or may have been, spent.
 
-    The protocol never asks for one; a row that was changed by hand or restored alone does. Nothing
-    was sent to the provider.
+    The protocol never asks for one. A row that was changed by hand, or restored without the others, can.
+    Nothing was sent to the provider.
     """
 
     code = "ledger_conflict"
@@ -305,17 +316,17 @@ class LedgerConflict(TokenRotateError):
         self.token_version = token_version
         self.slot = slot
         super().__init__(
-            f"The ledger has a redemption of token version {token_version} of grant {grant_id} already "
-            f"(slot {slot}), so its refresh token is not posted again. See: flask tokenrotate history "
+            f"The ledger already has a redemption of token version {token_version} of grant {grant_id} "
+            f"(slot {slot}), so its refresh token was not sent again. See: flask tokenrotate history "
             f"{grant_id}. Signing in again makes a new grant."
         )
 
 
 class RescueFailed(TokenRotateError):
-    """A rescue file cannot be written, read or deleted; ``path`` and ``reason`` say which and why.
+    """A rescue file cannot be written, read or deleted. ``path`` and ``reason`` say which, and why.
 
-    It is logged, never shown to a user: requests go on without the file. A file that cannot be read
-    stays where it is.
+    It is logged and never shown to a user: requests continue without the file. A file that cannot be
+    read is left in its place.
     """
 
     code = "rescue_failed"
@@ -324,7 +335,7 @@ class RescueFailed(TokenRotateError):
         self.path = path
         self.reason = reason
         super().__init__(
-            f"The rescue file {path} cannot be used ({reason}). Make room and allow this process to write "
-            "there, or set TOKENROTATE_RESCUE_DIR; for another key add it to TOKENROTATE_ENCRYPTION_KEYS. "
-            "Then run: flask tokenrotate rescue"
+            f"The rescue file {path} cannot be used ({reason}). Free some space and let this process write "
+            "there, or set TOKENROTATE_RESCUE_DIR. If its key is missing, add the key to "
+            "TOKENROTATE_ENCRYPTION_KEYS. Then run: flask tokenrotate rescue"
         )

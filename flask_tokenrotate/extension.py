@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from flask import Flask, has_request_context
 
 from .errors import ConfigurationError, SignInRequired
 from .rotation.memo import RequestMemo
-from .web import request as web_request
 from .web.current_token import CurrentToken, token_of_grant
+from .web.request_grants import forget_request, request_grants
 from .web.sign_in import add_grant, check_user_id, sign_in, sign_out, sign_out_everywhere
 from .web.state import EXTENSION, current_state
 
 if TYPE_CHECKING:
+    from .application_engine import ApplicationEngine
+    from .providers.options import ProviderOptions
+    from .rotation.ports import GrantStore
     from .rotation.tokens import Grant
     from .web.state import Identify
 
@@ -32,16 +35,30 @@ class TokenRotate:
     ``engine`` is a SQLAlchemy engine or a Flask-SQLAlchemy object to keep the grants on, in place of
     the extension's own engine (``TOKENROTATE_DATABASE_URI``). Only its engine is used, never its
     session: nothing of the application's is committed or rolled back.
+
+    ``store`` keeps the grants elsewhere: an object with the methods of `rotation.ports.GrantStore`. Sign-in
+    attempts and the extension's own sessions stay in the database, and so do the commands that read it
+    (``history``, ``verify``, ``prune-ledger``, ``rotate-keys``). Requests that wait for another process
+    read such a store now and then, as nothing notifies them.
     """
 
-    def __init__(self, app: Flask | None = None, *, engine: Any = None) -> None:
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        engine: ApplicationEngine | None = None,
+        store: GrantStore | None = None,
+    ) -> None:
         self._engine = engine
+        self._store = store
         self._registered: dict[str, dict[str, Any]] = {}
         self._identify: Identify | None = None
         if app is not None:
             self.init_app(app)
 
-    def init_app(self, app: Flask, *, engine: Any = None) -> None:
+    def init_app(
+        self, app: Flask, *, engine: ApplicationEngine | None = None, store: GrantStore | None = None
+    ) -> None:
         """Set the extension up for ``app``: no network, no database connection and no table yet.
 
         Reads the ``TOKENROTATE_*`` keys (see `Settings`). Raises `ConfigurationError` when one of them
@@ -51,18 +68,23 @@ class TokenRotate:
             raise ConfigurationError(f"TokenRotate is set up for the application {app.name!r} already.")
         from .wiring import set_up
 
-        set_up(app, engine or self._engine, self._registered, lambda: self._identify)
+        store = self._store if store is None else store
+        set_up(app, engine or self._engine, store, self._registered, lambda: self._identify)
 
-    def register(self, name: str, **profile: Any) -> None:
+    def register(self, name: str, **options: Unpack[ProviderOptions]) -> None:
         """Register a provider, before or after `init_app`.
 
-        ``name`` picks an entry of the catalogue where there is one; ``profile`` adds to it or
-        overrides it, with the fields of `providers.profile.Provider`: ``client_id``,
-        ``client_secret``, ``scopes`` and so on. What ``profile`` leaves out may come from
-        ``TOKENROTATE_PROVIDERS`` or the environment. A profile that cannot work raises
-        `ConfigurationError` when it is first used.
+        ``name`` selects an entry of the catalogue where there is one; ``options`` add to it or override
+        it: ``client_id``, ``client_secret``, ``scopes`` and so on (`ProviderOptions`). Options that are
+        not given here may come from ``TOKENROTATE_PROVIDERS`` or the environment.
+
+        Raises `ConfigurationError` for an option that does not exist, with the nearest that does. Values
+        that cannot work raise it when the provider is first used.
         """
-        self._registered[name] = dict(profile)
+        from .providers.options import check_options
+
+        check_options(name, options)
+        self._registered[name] = dict(options)
 
     def identify(self, function: Identify) -> Identify:
         """Decorate the function that says which of your users has signed in.
@@ -97,7 +119,7 @@ class TokenRotate:
         """
         state = current_state()
         if has_request_context():
-            grants = web_request.request_grants()
+            grants = request_grants()
             grants.of_grant(grant_id)  # raises now rather than at first use
             return token_of_grant(state, grants.memo, lambda: grants.of_grant(grant_id))
         memo = RequestMemo()
@@ -143,13 +165,14 @@ class TokenRotate:
     def sign_out_grant(self, grant_id: str) -> bool:
         """End a grant by its id, in whichever session it is; otherwise as `sign_out`."""
         ended = current_state().rotation.ending.sign_out(grant_id)
-        web_request.forget_request()
+        forget_request()
         return ended
 
     def sign_out_everywhere(self, user_id: str) -> int:
         """End all grants of the user, and the sessions that the extension keeps; return how many grants.
 
-        All in one transaction, by the user ids of `identify`; then the tokens are revoked at the
+        All in one transaction (with a ``store`` of your own: grant by grant, at the registered providers), by
+        the user ids of `identify`; then the tokens are revoked at the
         providers, which may be down. Sessions that Flask-Session keeps live on, without a usable grant.
         Other processes may use a token for up to ``TOKENROTATE_CACHE_SECONDS`` more.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from urllib.parse import urlsplit
 
 
 def is_loopback(host: str) -> bool:
@@ -22,3 +23,8 @@ def is_loopback_in_browsers(host: str) -> bool:
     secret that is sent there could end up anywhere: `is_loopback` says no.
     """
     return is_loopback(host) or host.lower().endswith(".localhost")
+
+
+def is_on_loopback(host: str) -> bool:
+    """Return whether a browser sent a request to its own machine; ``host`` is the ``Host`` header."""
+    return is_loopback_in_browsers(urlsplit(f"//{host}").hostname or "")

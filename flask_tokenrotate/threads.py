@@ -86,14 +86,14 @@ class RotationThreads:
         self._changed = threading.Condition()
         self._process: int | None = None
         self._is_closing = False
-        self._serving = threading.local()
+        self._of_thread = threading.local()
         call_in_forked_child(self._reset)
 
     @property
     def are_closing(self) -> bool:
         """Whether calls that still wait for a provider have to give up, because the process exits."""
         # Only threads of the pools can be forked away. Work may run in its caller, too.
-        if getattr(self._serving, "process", None) not in (None, os.getpid()):
+        if getattr(self._of_thread, "process", None) not in (None, os.getpid()):
             raise _ForkedAway
         return self._is_closing
 
@@ -136,7 +136,7 @@ class RotationThreads:
 
     def _serve(self, pool: _Pool, process: int) -> None:
         """Do the provider's work, one piece after the other, until there has been none for a while."""
-        self._serving.process = process
+        self._of_thread.process = process
         try:
             while (work := self._next(pool, process)) is not None:
                 self._do(pool, work)

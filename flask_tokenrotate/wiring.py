@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,53 +12,59 @@ from flask import Flask
 
 from .clock import SystemClock
 from .config import Settings
-from .errors import ConfigurationError, UnknownProvider
-from .providers.authorize import authorization_url, code_challenge
-from .providers.build import build_provider
+from .errors import ConfigurationError
+from .maintenance import Maintenance
+from .providers.connections import SharedConnections
 from .providers.endpoint import OAuthEndpoint
 from .providers.profile import Provider
 from .providers.redaction import install_redaction
-from .providers.resource import ProtectedSession
+from .providers.registry import Providers
+from .providers.token_session import TokenSession
 from .rotation.assembly import Rotation
 from .rotation.holding import Timing
+from .rotation.ports import GrantStore
 from .rotation.protocol import Policy
-from .rotation.tokens import Secret
-from .sessions.interface import set_up_sessions
+from .rotation.token_sets import TokenSets
+from .rotation.tokens import Grant
+from .sessions.chosen_interface import set_up_sessions
+from .sessions.interface import ServerSessionInterface
 from .sessions.store import SqlSessionStore
 from .storage.attempts import SqlAttemptStore
 from .storage.database.engine import Database
 from .storage.database.listening import Listener
-from .storage.database.tables import create_tables
 from .storage.grants import SqlGrantStore
 from .storage.sealed.rescue_files import RescueFiles
-from .storage.sealed.sealing import Sealer, sealer_from
+from .storage.sealed.sealing import sealer_from
 from .threads import CallersThread, RotationThreads, threads_can_run
+from .web.before_request import load_session
 from .web.commands import Commands
-from .web.error_responses import register_error_handler
+from .web.error_responses import error_response, register_error_handler
 from .web.login import blueprint
-from .web.request import load_grants
 from .web.signals import SignalObserver
 from .web.state import EXTENSION, Identify, State
 
 if TYPE_CHECKING:
-    from .storage.operations.audit import Audit
-    from .storage.operations.reseal import Resealed
-    from .storage.operations.survey import Survey
+    from .application_engine import ApplicationEngine
 
 
 def set_up(
     app: Flask,
-    engine: Any,
+    engine: ApplicationEngine | None,
+    store: GrantStore | None,
     registered: Mapping[str, Mapping[str, Any]],
     identify: Callable[[], Identify | None],
 ) -> None:
     """Set the extension up for ``app``; see `TokenRotate.init_app`."""
     settings = Settings.from_config(app.config)
     install_redaction()
-    state = _state(app, settings, engine, registered, identify)
+    state = _state(app, settings, engine, store, registered, identify)
     app.extensions[EXTENSION] = state
-    set_up_sessions(app, state.sessions, allow_cookie_sessions=settings.allow_cookie_sessions)
-    app.before_request(load_grants(app, state))
+    set_up_sessions(
+        app,
+        lambda: ServerSessionInterface(app, state.sessions, error_response),
+        allow_cookie_sessions=settings.allow_cookie_sessions,
+    )
+    app.before_request(load_session(app, state))
     app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
     app.cli.add_command(Commands("tokenrotate"))
     register_error_handler(app)
@@ -67,20 +73,22 @@ def set_up(
 def _state(
     app: Flask,
     settings: Settings,
-    engine: Any,
+    engine: ApplicationEngine | None,
+    store: GrantStore | None,
     registered: Mapping[str, Mapping[str, Any]],
     identify: Callable[[], Identify | None],
 ) -> State:
-    profiles = _Profiles(registered, settings)
+    providers = Providers(registered, settings.providers, functools.partial(_policy, settings))
     clock = SystemClock()
     database = _database(app, settings, engine)
     former = app.config.get("SECRET_KEY_FALLBACKS") or ()
     sealer = sealer_from(settings.encryption_keys, app.secret_key, former)
     rescue = RescueFiles(Path(app.instance_path, settings.rescue_dir or "tokenrotate-rescue"), sealer)
-    grants = SqlGrantStore(database, sealer, notifies=settings.listen)
+    rows = SqlGrantStore(database, sealer, notifies=settings.listen)
+    grants: GrantStore = rows if store is None else store
     attempts = SqlAttemptStore(database, sealer)
-    sessions = SqlSessionStore(database)
-    endpoint = OAuthEndpoint(profiles.get, clock, connect_seconds=settings.connect_seconds)
+    sessions = SqlSessionStore(database, clock)
+    endpoint = OAuthEndpoint(providers.get, clock, connect_seconds=settings.connect_seconds)
     threads = _threads(settings, clock)
     rotation = Rotation(
         store=grants,
@@ -88,9 +96,9 @@ def _state(
         clock=clock,
         observer=SignalObserver(app),
         rescue=rescue,
-        wakeups=Listener(database, clock, enabled=settings.listen),
+        wakeups=Listener(database, clock, enabled=settings.listen and store is None),
         threads=threads,
-        policy_for=profiles.policy,
+        policy_for=providers.policy,
         timing=_timing(settings),
         wait_seconds=settings.wait_seconds,
         cache_entries=settings.cache_entries,
@@ -101,70 +109,40 @@ def _state(
         grants=grants,
         attempts=attempts,
         sessions=sessions,
-        maintenance=_Maintenance(database, sealer),
+        end_everywhere=sessions.end_everywhere
+        if store is None
+        else _end_everywhere(store, sessions, providers),
+        maintenance=Maintenance(database, sealer),
         endpoint=endpoint,
-        authorization_url=_authorization_url,
-        api=_sessions_by_process(),
+        api=functools.partial(TokenSession, SharedConnections()),
         rotation=rotation,
         threads=threads,
+        read_row=None if store is not None else _row_reader(rows, rotation.token_sets),
         clock=clock,
-        provider=profiles.get,
-        provider_names=profiles.names,
+        provider=providers.get,
+        provider_names=providers.names,
         prune=(sessions.prune, attempts.prune),
         identify=identify,
     )
 
 
-class _Maintenance:
-    """`web.state.Maintenance`, each part imported when a command or the doctor needs it."""
+def _end_everywhere(
+    store: GrantStore, sessions: SqlSessionStore, providers: Providers
+) -> Callable[[str], list[str]]:
+    """Return what ends a user's sessions, and then the grants in a store of the application's own."""
 
-    def __init__(self, database: Database, sealer: Sealer) -> None:
-        self._database = database
-        self._sealer = sealer
+    def end_everywhere(user_id: str) -> list[str]:
+        ended = sessions.end_everywhere(user_id)
+        for provider in providers.names():
+            while (grant_id := store.find(user_id, provider)) is not None:
+                if store.end(grant_id, "signed_out"):
+                    ended.append(grant_id)
+        return ended
 
-    def create_tables(self) -> None:
-        create_tables(self._database.engine())
-
-    @property
-    def audit(self) -> Audit:
-        from .storage.operations.audit import Audit
-
-        return Audit(self._database)
-
-    @property
-    def key_fingerprints(self) -> tuple[str, ...]:
-        return self._sealer.fingerprints
-
-    def survey(self, sample: int) -> Survey:
-        from .storage.operations.survey import survey
-
-        return survey(self._database, self._sealer, sample=sample)
-
-    def grants_by_key(self) -> dict[str, int]:
-        from .storage.operations.survey import grants_by_key
-
-        return grants_by_key(self._database)
-
-    def reseal(self) -> Iterator[Resealed]:
-        from .storage.operations.reseal import reseal
-
-        return reseal(self._database, self._sealer)
+    return end_everywhere
 
 
-def _authorization_url(provider: Provider, *, verifier: Secret, **request: Any) -> str:
-    return authorization_url(provider, challenge=code_challenge(verifier), **request)
-
-
-def _sessions_by_process() -> Callable[[], ProtectedSession]:
-    """Return what returns this process's session for API calls.
-
-    A connection that two processes of a fork share would mix up the answers of two users.
-    """
-    session_of = functools.lru_cache(maxsize=1)(lambda pid: ProtectedSession())
-    return lambda: session_of(os.getpid())
-
-
-def _database(app: Flask, settings: Settings, engine: Any) -> Database:
+def _database(app: Flask, settings: Settings, engine: ApplicationEngine | None) -> Database:
     if engine is not None:
         if settings.database_uri is not None:
             raise ConfigurationError(
@@ -175,11 +153,31 @@ def _database(app: Flask, settings: Settings, engine: Any) -> Database:
     return Database.from_uri(uri, settings.engine_options, folder=app.instance_path)
 
 
+def _row_reader(grants: SqlGrantStore, token_sets: TokenSets) -> Callable[[Any], Grant]:
+    """Return what makes a grant of a row that was read with its session, and decrypts it only once."""
+
+    def read(row: Any) -> Grant:
+        state = (row.token_version, row.provider, row.user_id, row.subject)
+        known = token_sets.get(row.id, state)
+        grant = grants.grant_from(row, known)
+        if known is None:
+            token_sets.put(row.id, state, grant.tokens)
+        return grant
+
+    return read
+
+
 def _threads(settings: Settings, clock: SystemClock) -> RotationThreads | CallersThread:
     """Return where redemptions run: in the background, unless that is switched off or cannot be."""
     if settings.rotation_threads and threads_can_run():
         return RotationThreads(clock, limit=settings.rotation_threads, drain_seconds=settings.drain_seconds)
     return CallersThread()
+
+
+def _policy(settings: Settings, profile: Provider) -> Policy:
+    return profile.policy(
+        min_ttl=settings.min_ttl_seconds, ahead=settings.ahead_seconds, settle=settings.settle_seconds
+    )
 
 
 def _timing(settings: Settings) -> Timing:
@@ -189,41 +187,3 @@ def _timing(settings: Settings) -> Timing:
         backoff=settings.backoff_seconds,
         backoff_limit=settings.backoff_limit_seconds,
     )
-
-
-class _Profiles:
-    """The registered providers of one application, each built when it is first used."""
-
-    def __init__(self, registered: Mapping[str, Mapping[str, Any]], settings: Settings) -> None:
-        self._registered = registered
-        self._settings = settings
-        self._built: dict[str, tuple[object, Provider, Policy]] = {}
-
-    def names(self) -> tuple[str, ...]:
-        """Return the names of all registered providers."""
-        return tuple({**self._settings.providers, **self._registered})
-
-    def get(self, name: str) -> Provider:
-        """Return the profile of ``name``; raises `UnknownProvider` or `ConfigurationError`."""
-        return self._entry(name)[1]
-
-    def policy(self, name: str) -> Policy:
-        """Return how the provider ``name`` wants to be asked."""
-        return self._entry(name)[2]
-
-    def _entry(self, name: str) -> tuple[object, Provider, Policy]:
-        registered = self._registered.get(name)
-        built = self._built.get(name)
-        if built is not None and built[0] is registered:
-            return built
-        configured = self._settings.providers.get(name)
-        if registered is None and configured is None:
-            raise UnknownProvider(name, self.names())
-        profile = build_provider(name, configured or {}, registered or {})
-        policy = profile.policy(
-            min_ttl=self._settings.min_ttl_seconds,
-            ahead=self._settings.ahead_seconds,
-            settle=self._settings.settle_seconds,
-        )
-        self._built[name] = (registered, profile, policy)
-        return self._built[name]

@@ -1,4 +1,4 @@
-"""Fixtures for the whole suite: databases and Redis, found or started by `tests.engines`.
+"""Fixtures for the whole suite: databases and Redis, found or started by `tests.servers`.
 
 A test whose server is neither running nor installed is skipped with the reason; where
 ``TOKENROTATE_REQUIRE_ENGINES`` is set, it fails.
@@ -7,14 +7,26 @@ A test whose server is neither running nor installed is skipped with the reason;
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from .engines import ENGINES, Servers, Unavailable
+from .servers import ENGINES, Servers, Unavailable
 
 T = TypeVar("T")
+
+MEMORY = Path("/dev/shm")
+ROOM = 2**30
+"""Bytes that must be free in memory for temporary folders."""
+
+
+def pytest_configure() -> None:
+    """Put temporary folders into memory where there is room: on a disk each commit of SQLite waits for it."""
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.fixture(scope="session")

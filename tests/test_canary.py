@@ -88,7 +88,7 @@ def everything(secrets_in_play: set[str], tmp_path: Path, caplog: pytest.LogCapt
         rescue = _bytes_of(tmp_path.glob("tokenrotate-rescue/*"))
         commands = "\n".join(_printed_by_commands(app, ids))
         engine.dispose()
-        reprs = repr([state, state.settings, state.provider("fake"), vars(state.rotator), rotate])
+        reprs = repr([state, state.settings, state.provider("fake"), vars(state.rotation), rotate])
     return {
         "logs": "\n".join(_printed(record) for record in caplog.records),
         "pages": "\n".join(pages),
@@ -164,7 +164,7 @@ def _expire(app: Flask, client: FlaskClient) -> None:
     with app.app_context(), state.grants._transactions._database.engine().begin() as connection:
         connection.execute(text("UPDATE tokenrotate_grants SET retry_at = NULL"))
         connection.commit()
-        state.rotator.expire(grant_id)
+        state.rotation.ending.expire(grant_id)
 
 
 def _printed(record: logging.LogRecord) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
+import flask_tokenrotate
 from flask_tokenrotate import errors
 from flask_tokenrotate.errors import TokenRotateError
 
@@ -33,12 +36,35 @@ EXAMPLES: list[TokenRotateError] = [
 ]
 
 
+TREE = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, TokenRotateError)]
+
+
 def test_every_error_has_an_example() -> None:
     """The list of this test is complete."""
-    tree = {
-        each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, TokenRotateError)
-    }
-    assert tree - {type(example) for example in EXAMPLES} == {TokenRotateError}
+    assert set(TREE) - {type(example) for example in EXAMPLES} == {TokenRotateError}
+
+
+@pytest.mark.parametrize("error", TREE)
+def test_every_error_can_be_imported_from_the_top(error: type[TokenRotateError]) -> None:
+    """An application catches each of them without knowing the package's modules."""
+    assert getattr(flask_tokenrotate, error.__name__) is error
+
+
+def test_the_table_lists_every_error_with_its_status() -> None:
+    """The docstring of `errors` is complete, and its numbers are the classes' own."""
+    rows = re.findall(r"^`(\w+)` +(\d+) +\S", errors.__doc__ or "", re.MULTILINE)
+    assert len(rows) == len(TREE)
+    assert dict(rows) == {error.__name__: str(error.status) for error in TREE}
+
+
+def test_the_readme_names_only_errors_that_exist() -> None:
+    """What the README's table calls an exception can be imported from the top."""
+    readme = Path(__file__).parent.parent.joinpath("README.md").read_text()
+    _, _, table = readme.partition("| exception |")
+    rows = [line.split("|")[1] for line in table.split("\n\n")[0].splitlines()[2:]]
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert "SignInRequired" in named
+    assert set(named) <= {error.__name__ for error in TREE}
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import FakeProvider, LoginAs
 from flask_tokenrotate.web.cli import tokenrotate
 
 ROOT = Path(__file__).parent.parent

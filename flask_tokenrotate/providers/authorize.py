@@ -1,10 +1,10 @@
-"""The address that a browser is sent to for signing in."""
+"""The URL that a browser is sent to for signing in."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from oauthlib.common import add_params_to_uri
 
@@ -23,26 +23,23 @@ def authorization_url(
     *,
     redirect_uri: str,
     state: Secret,
-    challenge: str,
+    verifier: Secret,
     nonce: Secret | None = None,
     scopes: Iterable[str] | None = None,
-    extra: Mapping[str, str] | None = None,
 ) -> str:
     """Return the authorization request (RFC 6749 section 4.1.1) with PKCE S256, which is always on.
 
-    ``scopes`` default to the provider's. ``extra`` parameters win over the profile's
-    ``authorize_params``; neither can change what the protocol says itself. A query that the
-    endpoint already has is kept.
+    ``scopes`` default to the provider's. The profile's ``authorize_params`` cannot change what the protocol
+    sets itself. A query that the endpoint already has is kept.
     """
     wanted = provider.scopes if scopes is None else tuple(scopes)
     params = {
         **provider.authorize_params,
-        **(extra or {}),
         "response_type": "code",
         "client_id": provider.client_id,
         "redirect_uri": redirect_uri,
         "state": state.reveal(),
-        "code_challenge": challenge,
+        "code_challenge": code_challenge(verifier),
         "code_challenge_method": "S256",
     }
     if wanted:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ..errors import ConfigurationError
+from ..rotation.protocol import OnUnknown
 from ..rotation.token_response import ResponseRules
 from ..rotation.tokens import Secret, parse_scopes
-from .profile import ENDPOINTS, Provider, how_to_set
+from ..suggestions import did_you_mean
+from .profile import ENDPOINTS, ClientAuth, Provider, how_to_set
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:/-]*")
@@ -26,91 +27,100 @@ PROTOCOL_PARAMETERS = frozenset(
         *("grant_type", "refresh_token"),
     }
 )
-"""What the requests say by themselves; `authorize_params` and `token_params` must not."""
+"""What the protocol itself sends; `authorize_params` and `token_params` must not set it."""
 
 
-def build_provider(name: str, *layers: Mapping[str, Any]) -> Provider:
-    """Return the provider ``name`` made of ``layers``; a later layer wins over an earlier one.
+def build_provider(name: str, *layers: Mapping[str, object]) -> Provider:
+    """Return the provider ``name`` made of ``layers``; a later layer overrides an earlier one.
 
-    The catalogue's entry of the same name, or the one that ``preset`` names, lies below them all;
-    an entry with parameters (such as ``domain``) takes them as further keys. Whoever gives an
-    authorization or token endpoint gives all endpoints, for the catalogue's belong to another
-    server. Keys are those of `Provider` and `ResponseRules`, in any case; None counts as not given;
-    mappings are merged.
+    All of them override the catalogue's entry of the same name, or the one that ``preset`` names. Keys are
+    those of `ProviderOptions`, in upper or lower case. None counts as not given; mappings are merged. With
+    an authorization or token endpoint of your own, none of the catalogue's endpoints is used: they belong
+    to another server.
 
     Raises `ConfigurationError` for an unknown key, a missing one, and a value that cannot work.
     """
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
-            f"The provider name {name!r} becomes part of an address: use letters, digits, '-' and '_' only."
+            f"The provider name {name!r} becomes a part of URLs: use letters, digits, '-' and '_' only."
         )
-    given: dict[str, Any] = {}
+    given: dict[str, object] = {}
     for layer in layers:
         _merge(given, {str(key).lower(): value for key, value in layer.items()})
     given = _on_preset(name, given)
     known = {each.name for each in fields(Provider)} - {"name", "response_rules"} | _RESPONSE_FIELDS
     for key in given:
         if key not in known:
-            raise ConfigurationError(f"Provider {name!r}: unknown field {key!r}.{_suggestion(key, known)}")
+            raise ConfigurationError(f"Provider {name!r}: unknown field {key!r}.{did_you_mean(key, known)}")
     for key in _REQUIRED:
         if key not in given:
             raise ConfigurationError(f"Provider {name!r}: {key} is missing. {how_to_set(name, key)}")
-    values = {key: _READERS[key](f"Provider {name!r}: {key}", value) for key, value in given.items()}
+    values = {key: READERS[key](f"Provider {name!r}: {key}", value) for key, value in given.items()}
     response_rules = ResponseRules(**{key: values.pop(key) for key in _RESPONSE_FIELDS & values.keys()})
     return Provider(name=name, response_rules=response_rules, **values)
 
 
-def _merge(base: dict[str, Any], layer: Mapping[str, Any]) -> None:
+def _merge(base: dict[str, object], layer: Mapping[str, object]) -> None:
     for key, value in layer.items():
-        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping):
-            base[key] = {**base[key], **value}
+        below = base.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            base[key] = {**below, **value}
         elif value is not None:
             base[key] = value
 
 
-def _on_preset(name: str, given: dict[str, Any]) -> dict[str, Any]:
+def _on_preset(name: str, given: dict[str, object]) -> dict[str, object]:
     """Return ``given`` on top of the catalogue's facts, with the entry's parameters filled in."""
     from .catalogue import CATALOGUE  # read only where a provider is built
 
     preset = given.pop("preset", None)
-    if preset is not None and preset not in tuple(CATALOGUE):
+    if preset is not None and not (isinstance(preset, str) and preset in CATALOGUE):
         raise ConfigurationError(
             f"Provider {name!r}: there is no preset {preset!r} (there are: {', '.join(sorted(CATALOGUE))})."
         )
-    entry = CATALOGUE.get(preset or name)
+    entry = CATALOGUE.get(name if preset is None else preset)
     if entry is None:
         return given
     facts = entry.facts()
     if "authorization_endpoint" in given or "token_endpoint" in given:
-        # Or the tokens of the one server would be shown to the other's userinfo and revocation.
+        # Otherwise the tokens of one server would be sent to the userinfo endpoint of another.
         facts = {key: fact for key, fact in facts.items() if key not in ENDPOINTS}
-    wanted = {key for fact in facts.values() for key in entry.parameters if f"{{{key}}}" in str(fact)}
     parameters = {key: given.pop(key, default) for key, default in entry.parameters.items()}
-    filled = {key: _parameter(name, key, parameters[key]) for key in wanted}
+    filled = {
+        key: _parameter(name, key, value, place)
+        for key, value in parameters.items()
+        if (place := place_of(key, facts)) is not None
+    }
     facts = {key: fact.format_map(filled) if isinstance(fact, str) else fact for key, fact in facts.items()}
     _merge(facts, given)
     return facts
 
 
-def _parameter(name: str, key: str, value: object) -> str:
+def place_of(parameter: str, facts: Mapping[str, object]) -> Literal["start", "host", "part"] | None:
+    """Return where the URLs in ``facts`` have the parameter, None if they do not have it."""
+    marked = f"{{{parameter}}}"
+    urls = [fact for fact in facts.values() if isinstance(fact, str) and marked in fact]
+    if not urls:
+        return None
+    if any(url.startswith(marked) for url in urls):
+        return "start"
+    return "host" if any(f"//{marked}/" in url for url in urls) else "part"
+
+
+def _parameter(name: str, key: str, value: object, place: Literal["start", "host", "part"]) -> str:
     if value is None:
         raise ConfigurationError(f"Provider {name!r}: {key} is missing. {how_to_set(name, key)}")
     if not isinstance(value, str) or not _PARAMETER.fullmatch(value):
         raise ConfigurationError(f"Provider {name!r}: {key} ({value!r}) cannot be part of a URL.")
-    if key != "base_url" and ("/" in value or (":" in value and key != "domain")):
+    if (place != "start" and "/" in value) or (place == "part" and ":" in value):
         raise ConfigurationError(
             f"Provider {name!r}: {key} ({value!r}) must be the bare name, without 'https://' and path."
         )
     return value.rstrip("/")
 
 
-def _suggestion(key: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
-
-
 def _text(what: str, value: object) -> str:
-    # The environment's values are read as JSON where they can be, so an id of digits is a number.
+    # Values in the environment are read as JSON if possible, so an id of digits is a number.
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value.strip():
@@ -128,7 +138,7 @@ def _secret(what: str, value: object) -> Secret:
 def _scopes(what: str, value: object) -> tuple[str, ...]:
     words = value.split() if isinstance(value, str) else value
     if not isinstance(words, list | tuple | set | frozenset) or not all(isinstance(w, str) for w in words):
-        raise ConfigurationError(f"{what} must be a list of strings, or a string with blanks between scopes.")
+        raise ConfigurationError(f"{what} must be a list of strings, or a string with spaces between scopes.")
     return tuple(dict.fromkeys(words))
 
 
@@ -169,12 +179,12 @@ def _one_of(*choices: str) -> Callable[[str, object], str]:
     return read
 
 
-_READERS: dict[str, Callable[[str, Any], Any]] = {
+READERS: dict[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("client_id", "subject_field", *ENDPOINTS), _text),
     "client_secret": _secret,
     "scopes": _scopes,
-    "client_auth": _one_of("basic", "post", "none"),
-    "on_unknown": _one_of("replay", "reauthorize"),
+    "client_auth": _one_of(*get_args(ClientAuth)),
+    "on_unknown": _one_of(*get_args(OnUnknown)),
     **dict.fromkeys(("grace_seconds", "ahead_seconds", "min_ttl_seconds", "default_lifetime"), _seconds),
     **dict.fromkeys(("rotation_kills_access_token", "checks_iss"), _flag),
     **dict.fromkeys(("authorize_params", "token_params"), _params),

@@ -1,18 +1,29 @@
 """Known providers. An entry states what a page of the provider (or an observation) says, and nothing else.
 
-Facts are fields of `Provider` and `ResponseRules`; ``{…}`` in one is a parameter of the entry, given
-as a keyword of `register`. A fact that nobody states is left to the defaults. What a profile leaves
-out on purpose: ``on_unknown`` is ``"replay"`` everywhere, for at a provider without grace nothing
-is lost by one replay that was not lost already.
+To add a provider, add an entry to `CATALOGUE`; nothing else has to change. Facts are fields of `Provider`
+and `ResponseRules`. ``{…}`` in a URL is a parameter of the entry: an option of `register`, which
+`Parameters` must have. Facts that no page states are left to the defaults. ``on_unknown`` is left to its
+default, ``"replay"``, on purpose: without a grace period, one replay loses nothing that was not lost before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 CHECKED = "2026-09"
 """When the sources were last read."""
+
+
+class Parameters(TypedDict, total=False):
+    """The parameters that some entry has, as options of `TokenRotate.register`."""
+
+    base_url: str
+    domain: str
+    realm: str
+    server: str
+    tenant: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +52,8 @@ def said(source: str, **facts: object) -> Stated:
 
 
 CATALOGUE: Mapping[str, Entry] = {
-    # Refresh tokens are single use for PKCE clients without a secret; an response often has no new
-    # one, and each ends six months after the consent, whatever is refreshed
+    # Refresh tokens are single use for PKCE clients without a secret. A response often has no new
+    # one. Each expires six months after the consent, whatever is refreshed
     # (developer.spotify.com/blog/2026-06-18-refresh-token-expiration).
     "spotify": Entry(
         (
@@ -62,7 +73,7 @@ CATALOGUE: Mapping[str, Entry] = {
             ),
         )
     ),
-    # Refresh tokens do not rotate, and only an offline consent gives one.
+    # Refresh tokens do not rotate. Only a consent to offline access gives one.
     "google": Entry(
         (
             said(
@@ -80,8 +91,8 @@ CATALOGUE: Mapping[str, Entry] = {
             ),
         )
     ),
-    # GitHub Apps: a refresh kills the old refresh token and the old access token at once, and
-    # every error comes with status 200. Its revocation is no RFC 7009 endpoint.
+    # GitHub Apps: a refresh invalidates the old refresh token and the old access token at once, and
+    # every error comes with status 200. Its revocation endpoint does not follow RFC 7009.
     "github": Entry(
         (
             said(
@@ -109,7 +120,7 @@ CATALOGUE: Mapping[str, Entry] = {
             ),
         )
     ),
-    # Each refresh gives a new refresh token, and the old one stays alive.
+    # Each refresh gives a new refresh token, and the old one remains valid.
     "microsoft": Entry(
         (
             said(
@@ -125,7 +136,7 @@ CATALOGUE: Mapping[str, Entry] = {
         ),
         parameters={"tenant": "common"},
     ),
-    # Rotation is opt-in; leeway 0 by default; a dead refresh token is 403 invalid_grant.
+    # Rotation is optional; the grace period is 0 by default; a refusal is 403 invalid_grant.
     "auth0": Entry(
         (
             said(
@@ -159,8 +170,8 @@ CATALOGUE: Mapping[str, Entry] = {
         ),
         parameters={"domain": None, "server": "default"},
     ),
-    # With revokeRefreshToken on, a second use ends the client's session and the winner's tokens
-    # with it (keycloak/keycloak issue 14040); there is no grace in seconds, only a count.
+    # With revokeRefreshToken on, a second use ends the client's session, and all its tokens
+    # (keycloak/keycloak issue 14040). There is no grace period in seconds, only a count.
     "keycloak": Entry(
         (
             said(

@@ -1,121 +1,135 @@
-"""A provider's endpoints: redeem, exchange, revoke, userinfo. What comes back is a value, whatever it is."""
+"""The calls to a provider: redeem, exchange, revoke, userinfo."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping
-from urllib.parse import quote_plus
+from collections.abc import Callable
+from urllib.parse import quote_plus, urlencode
+
+from oauthlib.oauth2 import WebApplicationClient
 
 from ..errors import ProviderUnavailable, SignInFailed
+from ..rotation.http_response import HttpResponse, NoResponse
 from ..rotation.ports import Clock
 from ..rotation.tokens import Secret, TokenSet
-from ..rotation.verdict import NOT_PROCESSED, HttpResponse, NoResponse, Verdict, verdict
+from ..rotation.verdict import NOT_PROCESSED, Verdict, verdict
+from .call import Call
 from .profile import Provider
-from .transport import Call, send
+from .transport import send
+
+REVOKE_SECONDS = 5.0
+"""Seconds that revoking one token set may take, all its calls together."""
 
 
 class OAuthEndpoint:
     """The token, revocation and userinfo endpoints of all registered providers (`ports.TokenEndpoint`).
 
-    ``connect_seconds`` bounds connecting with TLS within each call's own deadline;
-    ``revoke_seconds`` is all the time that revoking one token set may take. Deadlines are points in
-    time on ``clock.monotonic``. Nothing is kept between calls.
+    ``connect_seconds`` bounds connecting with TLS within each call. Deadlines are moments on
+    ``clock.monotonic``, in seconds. Nothing is kept between calls.
     """
 
-    def __init__(
-        self,
-        providers: Callable[[str], Provider],
-        clock: Clock,
-        *,
-        connect_seconds: float = 3.0,
-        revoke_seconds: float = 5.0,
-    ) -> None:
+    def __init__(self, providers: Callable[[str], Provider], clock: Clock, *, connect_seconds: float) -> None:
         self._providers = providers
         self._clock = clock
         self._connect_seconds = connect_seconds
-        self._revoke_seconds = revoke_seconds
 
-    def redeem(self, provider: str, refresh_token: Secret, *, deadline: float) -> Verdict:
+    def redeem(
+        self, provider: str, refresh_token: Secret, *, send_by: float, keep_waiting: Callable[[], float]
+    ) -> Verdict:
         """Post the refresh token once (RFC 6749 section 6) and return what the response meant.
 
-        No scope is sent: the grant keeps the one it has.
+        No scope is sent: the grant keeps the one it has. ``send_by`` and ``keep_waiting`` are those of
+        `Call`.
         """
-        form = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
-        return self._ask_for_tokens(self._providers(provider), form, deadline)
+        profile = self._providers(provider)
+        body = WebApplicationClient(profile.client_id).prepare_refresh_body(
+            refresh_token=refresh_token.reveal(),
+            body=urlencode(profile.token_params),
+            include_client_id=False,
+        )
+        return self._ask_for_tokens(profile, body, self._call(send_by, keep_waiting))
 
     def exchange(
         self, provider: str, code: Secret, *, verifier: Secret, redirect_uri: str, deadline: float
     ) -> Verdict:
         """Post an authorization code once, with its PKCE verifier, and return what the response meant."""
-        form = {
-            "grant_type": "authorization_code",
-            "code": code.reveal(),
-            "code_verifier": verifier.reveal(),
-            "redirect_uri": redirect_uri,
-        }
-        return self._ask_for_tokens(self._providers(provider), form, deadline)
+        profile = self._providers(provider)
+        body = WebApplicationClient(profile.client_id).prepare_request_body(
+            code=code.reveal(),
+            redirect_uri=redirect_uri,
+            code_verifier=verifier.reveal(),
+            body=urlencode(profile.token_params),
+            include_client_id=False,
+        )
+        return self._ask_for_tokens(profile, body, self._call_until(deadline))
 
     def revoke(self, provider: str, tokens: TokenSet) -> bool:
         """Revoke the tokens (RFC 7009), best effort; return whether the provider confirmed the first.
 
-        The refresh token comes first, for it can make new access tokens; many servers then end the
-        access token with it and do not know it any more. False without a revocation endpoint.
+        The refresh token comes first, because it can get new access tokens; many servers then revoke the
+        access token with it, and do not accept it any more. False without a revocation endpoint.
         """
         profile = self._providers(provider)
         if profile.revocation_endpoint is None:
             return False
-        deadline = self._clock.monotonic() + self._revoke_seconds
+        deadline = self._clock.monotonic() + REVOKE_SECONDS
         forms = [{"token": tokens.access_token.reveal(), "token_type_hint": "access_token"}]
         if tokens.refresh_token is not None:
             forms.insert(0, {"token": tokens.refresh_token.reveal(), "token_type_hint": "refresh_token"})
-        answers = [self._post(profile, profile.revocation_endpoint, form, deadline) for form in forms]
-        return isinstance(answers[0], HttpResponse) and 200 <= answers[0].status < 300
+        url = profile.revocation_endpoint
+        outcomes = [self._post(profile, url, urlencode(form), self._call_until(deadline)) for form in forms]
+        return isinstance(outcomes[0], HttpResponse) and 200 <= outcomes[0].status < 300
 
     def userinfo(self, provider: str, access_token: Secret, *, deadline: float) -> dict[str, object]:
         """Return what the provider says about the user.
 
-        Raises `ProviderUnavailable` when it does not answer or is busy, and `SignInFailed` when it
-        refuses the token, answers with anything but a JSON object, or has no userinfo endpoint.
+        Raises `ProviderUnavailable` when it does not respond or is busy, and `SignInFailed` when it
+        refuses the token, responds with anything but a JSON object, or has no userinfo endpoint.
         """
         profile = self._providers(provider)
         if profile.userinfo_endpoint is None:
             raise _no_userinfo(profile, "has no userinfo_endpoint registered")
         headers = {"Authorization": f"Bearer {access_token.reveal()}"}
-        outcome = send(self._call(deadline), "GET", profile.userinfo_endpoint, headers=headers)
+        outcome = send(self._call_until(deadline), "GET", profile.userinfo_endpoint, headers=headers)
         if not isinstance(outcome, HttpResponse) or _is_busy(outcome.status):
             raise ProviderUnavailable(profile.name, retry_after=1.0)
         if outcome.status != 200:
-            raise _no_userinfo(profile, f"answered its userinfo request with status {outcome.status}")
+            raise _no_userinfo(profile, f"responded to the userinfo request with status {outcome.status}")
         try:
             claims = json.loads(outcome.body)
         except (ValueError, RecursionError):
             claims = None
         if not isinstance(claims, dict):
-            raise _no_userinfo(
-                profile, "answered its userinfo request with something else than a JSON object"
-            )
+            raise _no_userinfo(profile, "responded to the userinfo request with no JSON object")
         return claims
 
-    def _ask_for_tokens(self, profile: Provider, form: Mapping[str, str], deadline: float) -> Verdict:
-        form = {**profile.token_params, **form}
-        return verdict(self._post(profile, profile.token_endpoint, form, deadline), profile.response_rules)
+    def _ask_for_tokens(self, profile: Provider, body: str, call: Call) -> Verdict:
+        return verdict(self._post(profile, profile.token_endpoint, body, call), profile.response_rules)
 
-    def _post(
-        self, profile: Provider, url: str, form: Mapping[str, str], deadline: float
-    ) -> HttpResponse | NoResponse:
+    def _post(self, profile: Provider, url: str, body: str, call: Call) -> HttpResponse | NoResponse:
+        """Post ``body``, to which the client's credentials are added."""
         headers, credentials = client_credentials(profile)
-        return send(self._call(deadline), "POST", url, headers=headers, form={**form, **credentials})
+        parts = [part for part in (body, urlencode(credentials)) if part]
+        return send(call, "POST", url, headers=headers, form="&".join(parts))
 
-    def _call(self, deadline: float) -> Call:
-        return Call(self._clock, deadline=deadline, connect_seconds=self._connect_seconds)
+    def _call(self, send_by: float, keep_waiting: Callable[[], float]) -> Call:
+        return Call(
+            self._clock,
+            send_by=send_by,
+            connect_seconds=self._connect_seconds,
+            keep_waiting=keep_waiting,
+        )
+
+    def _call_until(self, deadline: float) -> Call:
+        return self._call(deadline, lambda: deadline)
 
 
 def client_credentials(profile: Provider) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the headers and the form fields by which the client names and authenticates itself.
+    """Return the headers and the form fields that authenticate the client.
 
-    For ``"basic"`` id and secret are form-encoded before they are joined (RFC 6749 section 2.3.1),
-    or a colon or a non-ASCII letter in one would make another client of it.
+    For ``"basic"`` id and secret are form-encoded before they are joined (RFC 6749 section 2.3.1).
+    Otherwise a colon or a non-ASCII letter in one would change them.
     """
     secret = "" if profile.client_secret is None else profile.client_secret.reveal()
     match profile.client_auth:

@@ -1,4 +1,4 @@
-"""What is known about a provider: its endpoints, this client at it, and how it rotates."""
+"""What is known about a provider: its endpoints, the client registered there, and how it rotates."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Provider:
     """One registered provider, with the names of RFC 8414 where it has them. Durations are in seconds.
 
     ``client_auth``: ``"basic"`` (RFC 6749 section 2.3.1), ``"post"`` (id and secret in the body) or
-    ``"none"`` (a public client). ``scopes`` are asked for at sign-in.
+    ``"none"`` (a public client). ``scopes`` are requested at sign-in.
 
     ``on_unknown``: what to do when a redemption ended without a known outcome: ``"replay"`` posts
-    the same refresh token once more, ``"reauthorize"`` asks the user. ``grace_seconds``: how long
-    the provider accepts a spent refresh token. ``rotation_kills_access_token``: the old access
-    token dies with the rotation. ``ahead_seconds`` and ``min_ttl_seconds`` override the settings.
+    the same refresh token once more, ``"reauthorize"`` asks the user to sign in. ``grace_seconds``: how
+    long the provider accepts a spent refresh token. ``rotation_kills_access_token``: a rotation
+    invalidates the old access token. ``ahead_seconds`` and ``min_ttl_seconds`` override the settings.
 
     ``authorize_params`` and ``token_params`` are added to the two requests. ``subject_field`` names
     the user's id in the userinfo response. ``checks_iss``: a callback without ``iss`` is refused
@@ -69,8 +69,8 @@ class Provider:
         if self.client_auth != "none" and self.client_secret is None:
             raise ConfigurationError(
                 f"Provider {self.name!r}: client_auth is {self.client_auth!r}, but there is no "
-                f"client_secret. {how_to_set(self.name, 'client_secret')} A public client says "
-                "client_auth='none'."
+                f"client_secret. {how_to_set(self.name, 'client_secret')} For a public "
+                "client, set client_auth='none'."
             )
         if self.checks_iss and self.issuer is None:
             raise ConfigurationError(
@@ -88,9 +88,9 @@ class Provider:
     def policy(self, *, min_ttl: float, ahead: float, settle: float) -> Policy:
         """Return how to rotate at this provider; the arguments are the settings' defaults, in seconds.
 
-        Where a rotation kills the access token that other requests use at that moment, there is no
-        ahead window unless the profile asks for one. A replay never settles for longer than the
-        provider's grace, after which it would be worth nothing.
+        Where a rotation invalidates the access token that other requests use at that moment, there is no
+        ahead window unless the profile asks for one. A replay never waits for longer than the provider's
+        grace period, after which it would be refused.
         """
         if self.ahead_seconds is not None:
             ahead = self.ahead_seconds

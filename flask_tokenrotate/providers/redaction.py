@@ -1,8 +1,8 @@
-"""Keeps secrets out of the logs of the libraries that carry them.
+"""Keeps secrets out of the logs of requests-oauthlib, oauthlib and urllib3.
 
-At DEBUG requests-oauthlib logs tokens, codes, headers and bodies, oauthlib whole requests, and
-urllib3 the address with its query. What they log is always a fixed sentence and its arguments, so
-the sentence stays and the arguments go.
+At DEBUG requests-oauthlib logs tokens, codes, headers and bodies, oauthlib logs whole requests, and
+urllib3 logs the URL with its query. Each record is a fixed sentence with arguments: the sentence is
+kept, the arguments are hidden.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _QUERY = re.compile(r"\?[^\s'\"<>]*")
 
 
 class _Redaction(logging.Filter):
-    """Replaces the arguments of each record and drops its traceback, whose last line may quote them."""
+    """Replaces the arguments of each record and removes its traceback, whose last line may quote them."""
 
     def __init__(self, harmless: Callable[[object], object]) -> None:
         super().__init__()
@@ -53,8 +53,7 @@ _FILTERS = {
 def install_redaction() -> None:
     """Put the filters on the three libraries' loggers; calling it again changes nothing.
 
-    A filter on a logger is not asked about the records of the loggers below it, so each one gets
-    its own.
+    A filter on a logger does not apply to the loggers below it, so each one gets its own.
     """
     for name in ("requests_oauthlib", "oauthlib", "urllib3", *logging.Logger.manager.loggerDict):
         redaction = _FILTERS.get(name.partition(".")[0])

@@ -1,14 +1,18 @@
-"""One HTTP call to a provider: one connection, one deadline, and the knowledge whether it was sent.
+"""One HTTP call to a provider: one connection, its bounds, and the knowledge whether anything was sent.
 
 What a redemption needs and an ordinary HTTP client does not give:
 
-- the **whole** call ends by the deadline. A time-out for each read is not enough: a server that sends
-  a byte now and then would hold the claim for hours. Name resolution alone cannot be interrupted;
-  the deadline is looked at again right after it;
-- **right before** the first byte leaves, after name resolution, connecting and TLS, the deadline is
-  looked at once more. Past it nothing is sent: another worker may hold the claim by then;
-- a failure before that moment is told apart from one after it, for only the latter is in doubt;
+- the **whole** call is bounded (`call.Call`). A timeout for each read is not enough: a server that sends
+  a byte now and then would never let the call end. Name resolution alone cannot be interrupted; the time is
+  checked again right after it;
+- **right before** the first byte leaves, after name resolution, connecting and TLS, the time is checked
+  once more. When it is too late, nothing is sent: another process may have the claim by then;
+- a failure before that moment is told apart from one after it, because only the latter is in doubt;
+- a call that ends without a complete response is aborted: what the kernel has not sent is discarded;
 - nothing is repeated, redirected, proxied, taken from ``.netrc`` or kept for the next call.
+
+All calls are made in this way, not only redemptions: an authorization code must not arrive late either, and
+a revocation or a read of userinfo that was aborted is made again.
 """
 
 from __future__ import annotations
@@ -25,17 +29,15 @@ from typing import Any, cast
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests_oauthlib import OAuth2Session
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NewConnectionError
-from urllib3.util.connection import create_connection
 
-from ..rotation.ports import Clock
-from ..rotation.verdict import HttpResponse, NoResponse
+from ..rotation.http_response import HttpResponse, NoResponse
+from .call import Call
 from .urls import check_url
 
 MAX_BODY = 1024 * 1024
-"""Bytes that are read of an response, and that it may have after decompression."""
+"""Bytes that are read of a response, and that it may have after decompression."""
 
 _FAILURES = (
     requests.RequestException,
@@ -46,93 +48,51 @@ _FAILURES = (
 )
 
 
-class Call:
-    """One call: until when it may take, and how far it has come.
-
-    ``stage`` is the code of the failure if one happens now. ``sent`` is True from the moment when
-    bytes of the request may have left.
-    """
-
-    def __init__(self, clock: Clock, *, deadline: float, connect_seconds: float) -> None:
-        self._clock = clock
-        self._deadline = deadline
-        self._connect_by = min(deadline, clock.monotonic() + connect_seconds)
-        self.stage = "not_connected"
-        self.sent = False
-
-    def time_left(self) -> float:
-        """Return the seconds until the deadline; raises TimeoutError when there are none."""
-        return self._until(self._deadline)
-
-    def time_to_connect(self) -> float:
-        """Return the seconds left for connecting; raises TimeoutError when there are none."""
-        return self._until(self._connect_by)
-
-    def is_over(self) -> bool:
-        """Return whether the deadline has passed."""
-        return self._clock.monotonic() >= self._deadline
-
-    def leave(self) -> None:
-        """Note that the request leaves now; raises TimeoutError when it is too late for that."""
-        if not self.sent:
-            self.stage = "too_late_to_send"
-            self.time_left()
-            self.stage = "no_answer"
-            self.sent = True
-
-    def _until(self, limit: float) -> float:
-        seconds = limit - self._clock.monotonic()
-        if seconds <= 0:
-            raise TimeoutError("the deadline of this call has passed")
-        return seconds
-
-
-class PlainSession(OAuth2Session):
-    """A requests-oauthlib session that takes nothing from its surroundings but a CA bundle.
+def ignore_surroundings(session: requests.Session) -> None:
+    """Make ``session`` take nothing from the environment but a CA bundle.
 
     No proxy variables, and no ``.netrc``, which would replace the Authorization header. A private
     CA is configured as for requests itself, by ``REQUESTS_CA_BUNDLE`` or ``CURL_CA_BUNDLE``.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-
-    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
-        """Send a request; raises `ConfigurationError` for plain http to anything but this machine.
-
-        OAuth2Session's own method is passed over: it asks oauthlib whether http is allowed, logs
-        headers and body, and refreshes by itself.
-        """
-        check_url(url, "The address of this request")
-        return requests.Session.request(self, method, url, *args, **kwargs)
+    session.trust_env = False
+    session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
 
 def send(
-    call: Call, method: str, url: str, *, headers: Mapping[str, str], form: Mapping[str, str] | None = None
+    call: Call, method: str, url: str, *, headers: Mapping[str, str], form: str | None = None
 ) -> HttpResponse | NoResponse:
-    """Make the one request that ``call`` is for and return what came of it.
+    """Make the one request that ``call`` is for and return what came of it. ``form`` is a form-encoded body.
 
-    Raises `ConfigurationError` for an address that no secret may be sent to, and nothing else.
+    Raises `ConfigurationError` for an address that no secret may be sent to, what ``keep_waiting`` of the
+    call raises, and nothing else.
     """
+    check_url(url, "The address of this request")
     # Compression is not asked for: it would only make a small body harder to bound.
     headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Connection": "close", **headers}
+    if form is not None:
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+    outcome: HttpResponse | NoResponse
     try:
         with (
             _CallSession(call) as session,
             session.request(method, url, data=form, headers=headers, stream=True) as response,
         ):
-            return _read(call, response)
+            outcome = _read(call, response)
     except _FAILURES:
-        return NoResponse(sent=call.sent, cause=call.stage, timed_out=call.is_over())
+        outcome = NoResponse(sent=call.sent, cause=call.stage, timed_out=call.timed_out)
+    finally:
+        call.disconnect()
+    if call.error is not None:
+        raise call.error
+    return outcome
 
 
-class _CallSession(PlainSession):
-    """The session of one call: it never follows a redirect, and dies with the call."""
+class _CallSession(requests.Session):
+    """The session of one call: it never follows a redirect, and ends with the call."""
 
     def __init__(self, call: Call) -> None:
         super().__init__()
+        ignore_surroundings(self)
         for scheme in ("https://", "http://"):
             self.mount(scheme, _CallAdapter(call))
 
@@ -163,18 +123,18 @@ class _Connection(HTTPConnection):
     def __init__(self, *args: Any, call: Call, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._call = call
-        self.response_class = cast(Any, self._reader)  # http.client's hook for reading an response
+        self.response_class = cast(Any, self._reader)  # http.client's hook for reading a response
 
     def _new_conn(self) -> socket.socket:
         self._call.stage = "name_not_resolved"
         found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
         self._call.stage = "not_connected"
-        addresses = list(dict.fromkeys(address[:2] for *_, address in found))
-        for tried, address in enumerate(addresses, start=1):
+        addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+        for tried, (family, address) in enumerate(addresses, start=1):
             # A dead address (an IPv6 one without a route, say) must leave time for the next.
             share = self._call.time_to_connect() / (len(addresses) - tried + 1)
             try:
-                sock = create_connection(cast(Any, address), share, socket_options=self.socket_options)
+                sock = self._connected(family, address, share)
             except OSError as error:
                 if tried == len(addresses):
                     # Not the error itself: urllib3 takes a reset for one that came while sending,
@@ -187,50 +147,60 @@ class _Connection(HTTPConnection):
                 return sock
         raise OSError("the name has no address")
 
+    def _connected(self, family: int, address: tuple[object, ...], seconds: float) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            self._call.use(sock)
+            for option in self.socket_options or ():
+                sock.setsockopt(*option)
+            sock.settimeout(seconds)
+            sock.connect(address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
-        self._call.leave()
-        self.sock.settimeout(self._call.time_left())
-        super().send(data)
+        self._call.prepare_to_send(self.sock)
+        try:
+            super().send(data)
+        except TimeoutError:
+            self._call.timed_out = True
+            raise
 
     def _reader(self, sock: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
-        return http.client.HTTPResponse(cast(Any, _AnswerSocket(sock, self._call)), *args, **kwargs)
+        return http.client.HTTPResponse(cast(Any, _ResponseSocket(sock, self._call)), *args, **kwargs)
 
 
 class _TlsConnection(_Connection, HTTPSConnection):
     """The same over TLS."""
 
 
-class _AnswerSocket:
-    """What http.client needs of a socket to read an response, with the deadline in it."""
+class _ResponseSocket:
+    """What http.client needs of a socket to read a response, with the bounds of the call in it."""
 
     def __init__(self, sock: socket.socket, call: Call) -> None:
         self._sock = sock
         self._call = call
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_AnswerStream(self._sock, self._call))
+        return io.BufferedReader(_ResponseStream(self._sock, self._call))
 
 
-class _AnswerStream(io.RawIOBase):
-    """Reads a socket, giving each read the time that is left of the whole call."""
+class _ResponseStream(io.RawIOBase):
+    """Reads a socket within the bounds of a call."""
 
     def __init__(self, sock: socket.socket, call: Call) -> None:
         self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)
         self._call = call
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(self._call.time_left())
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
+    def readinto(self, buffer: Any) -> int:
+        return self._call.receive(self._sock, buffer)
 
 
 def _read(call: Call, response: requests.Response) -> HttpResponse:
@@ -240,10 +210,10 @@ def _read(call: Call, response: requests.Response) -> HttpResponse:
         # One piece at a time: a body that was sent whole is kept even if the server never ends it.
         while len(body) <= MAX_BODY and (piece := response.raw.read1(65536, decode_content=False)):
             body += piece
-        complete = len(body) <= MAX_BODY
+        complete = call.is_complete = len(body) <= MAX_BODY
     except _FAILURES:
         pass
-    timed_out = not complete and call.is_over()
+    timed_out = not complete and call.timed_out
     raw = bytes(body)
     if response.headers.get("Content-Encoding", "identity").lower() in ("gzip", "x-gzip", "deflate"):
         raw, whole = _inflated(raw)

@@ -1,7 +1,7 @@
-"""Which addresses a secret may be sent to: https anywhere, plain http to this machine only.
+"""Which URLs a secret may be sent to: https anywhere, plain http to this machine only.
 
-The rule is our own because oauthlib's is switched by a process-wide environment variable, which a
-library must not set and which opens plain http to every host at once.
+oauthlib's own rule is not enough: an environment variable switches it off for the whole process, which a
+library must not set and which allows plain http to every host.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from ..loopback import is_loopback
 def check_url(url: str, what: str) -> None:
     """Raise `ConfigurationError` unless ``url`` is https, or http on a loopback host.
 
-    ``what`` names the address in the message, which shows the host and never the rest: a user name,
-    password or query may be secret.
+    ``what`` names the URL in the message, which shows its host and nothing else: a user name, password or
+    query may be secret.
     """
     try:
         parts = urlsplit(url)
@@ -26,7 +26,7 @@ def check_url(url: str, what: str) -> None:
     if not host or parts.scheme not in ("https", "http"):
         raise ConfigurationError(f"{what} must be an absolute https URL, such as 'https://host/path'.")
     if any(character.isspace() or not character.isprintable() for character in url):
-        raise ConfigurationError(f"{what} (host {host!r}) has blanks or control characters. Remove them.")
+        raise ConfigurationError(f"{what} (host {host!r}) has spaces or control characters. Remove them.")
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError(
             f"{what} (host {host!r}) has a user name or password in it. Use client_id and client_secret."
@@ -35,6 +35,6 @@ def check_url(url: str, what: str) -> None:
         raise ConfigurationError(f"{what} (host {host!r}) has a fragment, which is never sent. Remove it.")
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(
-            f"{what} is plain http on host {host!r}: tokens and secrets would be readable on the way. "
+            f"{what} is plain http on host {host!r}: others on the network could read tokens and secrets. "
             "Use https; http works for loopback hosts only."
         )

@@ -74,8 +74,18 @@ class Asking:
         self._clock = clock
         self._wait_seconds = wait_seconds
 
-    def ask(self, wish: Wish, until: float) -> Fresh:
-        """Read the row and act on it until there is a token set or an error.
+    def use(self, wish: Wish, seen: Sighting, epoch: int) -> Fresh | None:
+        """Return the token set of the row if it is fresh now; None where something has to be done first."""
+        policy = self._windows.policy(seen.grant, wish.min_ttl)
+        decision = decide(seen.grant, seen.now(self._clock.monotonic()), policy)
+        if isinstance(decision, Use):
+            return self._windows.fresh(seen, "row", wish.min_ttl)
+        if isinstance(decision, UseAndRotateAhead) and not wish.here:
+            return self._ahead.rotating(self._windows.fresh(seen, "row", wish.min_ttl), policy, epoch)
+        return None
+
+    def ask(self, wish: Wish, until: float, seen: Sighting | None = None) -> Fresh:
+        """Act on the row, ``seen`` already or read now, until there is a token set or an error.
 
         ``until`` (on `Clock.monotonic`) is when the caller's waiting ends: it may have waited before.
         """
@@ -83,7 +93,7 @@ class Asking:
             waiting = Waiting(
                 self._clock, self._wait_seconds, self._times, watch, until=until, without_end=wish.here
             )
-            step = _Step(wish, waiting)
+            step = _Step(wish, waiting, seen, self._cache.epoch)
             while True:
                 if step.seen is None:
                     step.epoch = self._cache.epoch
@@ -102,7 +112,7 @@ class Asking:
         if step.has_begun_before(grant) and grant.end_reason is None and self._is_valid(seen):
             return self._windows.to_its_end(seen, waiting.origin, wish.min_ttl)
         policy = self._windows.policy(grant, wish.min_ttl)
-        match decide(grant, grant.seen_at, policy):
+        match decide(grant, seen.now(self._clock.monotonic()), policy):
             case Use():
                 return self._windows.fresh(seen, waiting.origin, wish.min_ttl)
             case UseAndRotateAhead():
@@ -186,11 +196,11 @@ class _Step:
 
     __slots__ = ("_began_with", "epoch", "seen", "stopped_waiting", "waiting", "wish")
 
-    def __init__(self, wish: Wish, waiting: Waiting) -> None:
+    def __init__(self, wish: Wish, waiting: Waiting, seen: Sighting | None, epoch: int) -> None:
         self.wish = wish
         self.waiting = waiting
-        self.seen: Sighting | None = None
-        self.epoch = 0
+        self.seen = seen
+        self.epoch = epoch
         self.stopped_waiting = False
         self._began_with: int | None = None
 

@@ -21,6 +21,7 @@ from .refused_tokens import RefusedTokens
 from .revocation import Revocation
 from .rotation_times import RotationTimes
 from .rows import Rows
+from .token_sets import TokenSets
 from .unsaved import UnsavedTokenSets
 from .windows import Windows
 
@@ -29,7 +30,8 @@ class Rotation:
     """What the rest of the extension uses of the protocol.
 
     ``tokens`` gives token sets, ``ahead`` rotates them early, ``refused`` replaces those that a resource
-    server refused, ``ending`` ends grants, and ``unsaved`` holds what could not be saved. Durations are in
+    server refused, ``ending`` ends grants, ``rows`` reads them, ``token_sets`` caches what was decrypted, and
+    ``unsaved`` holds what could not be saved. Durations are in
     seconds.
     """
 
@@ -51,6 +53,7 @@ class Rotation:
         holder: Callable[[], str] = this_worker,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        self.token_sets = TokenSets(entries=cache_entries)
         self.cache = GrantCache(clock, entries=cache_entries, seconds=cache_seconds)
         self.breaker = Breaker(
             clock,
@@ -76,7 +79,7 @@ class Rotation:
             jitter=jitter,
         )
         self.flights = Flights(redeemer, self.cache, threads, clock, observer)
-        rows = Rows(store, self.unsaved, clock, claim_seconds=timing.claim)
+        self.rows = rows = Rows(store, self.unsaved, clock, claim_seconds=timing.claim)
         windows = Windows(policy_for)
         self.ahead = Ahead(rows, self.flights, self.cache, windows, pause_seconds=timing.claim)
         asking = Asking(
@@ -91,7 +94,7 @@ class Rotation:
             wait_seconds=wait_seconds,
         )
         self.tokens = FreshTokens(
-            asking, self.ahead, self.flights, self.cache, windows, clock, wait_seconds=wait_seconds
+            rows, asking, self.ahead, self.flights, self.cache, windows, clock, wait_seconds=wait_seconds
         )
         self.refused = RefusedTokens(store, rows, self.tokens, clock)
         self.ending = Ending(store, rows, self.tokens, self.unsaved, revocation, observer)
@@ -102,3 +105,4 @@ class Rotation:
         self.tokens.reset()
         self.refused.reset()
         self.breaker.reset()
+        self.token_sets.reset()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import TokenRotateError
+from ..errors import ProviderUnavailable, TokenRotateError
 from .cache import GrantCache
 from .outcomes import Overtaken
 from .ports import Clock, Event, EventName, Observer, Threads
@@ -131,7 +131,7 @@ class Flights:
                 self._fly(flight, seen, policy, epoch, awaited=awaited)
             except TokenRotateError as error:
                 flight.error = error
-                if not awaited:
+                if not awaited and not isinstance(error, ProviderUnavailable):
                     logger.warning("grant %s could not be rotated ahead: %s", flight.grant_id, error)
             except Exception as error:
                 # Its requests get it. With nothing to tell them they would start the same flight for ever.

@@ -7,6 +7,7 @@ of `flask_tokenrotate.errors`. Safe to call from any number of threads, processe
 from __future__ import annotations
 
 import copy
+import functools
 
 from ..errors import RotationTimeout, StoreUnavailable, TokenRotateError
 from .ahead import Ahead
@@ -15,6 +16,7 @@ from .cache import GrantCache
 from .flights import Flights
 from .looks import Look, Looks
 from .ports import Clock
+from .rows import Rows
 from .sighting import Fresh, Sighting
 from .windows import Windows
 
@@ -27,6 +29,7 @@ class FreshTokens:
 
     def __init__(
         self,
+        rows: Rows,
         asking: Asking,
         ahead: Ahead,
         flights: Flights,
@@ -36,6 +39,7 @@ class FreshTokens:
         *,
         wait_seconds: float,
     ) -> None:
+        self._rows = rows
         self._asking = asking
         self._ahead = ahead
         self._flights = flights
@@ -57,12 +61,15 @@ class FreshTokens:
         """Return a token set that lives for ``min_ttl`` more seconds (default: the provider's policy).
 
         ``at_least`` is a token version: an older token set is never returned. ``seen`` is the row as the
-        caller has just read it. ``here``: the caller has nobody to leave work to (a job, a process that is
-        frozen between requests), so it waits for the end of a redemption, and one that is due is done before
-        this returns. Raises `SignInRequired`, `ProviderUnavailable`, `ProviderMisconfigured`,
-        `RotationTimeout`, `StoreUnavailable` and `GrantUnreadable`.
+        caller has just read it, which this process's memory does not overrule. ``here``: the caller has
+        nobody to leave work to (a job, a process that is frozen between requests), so it waits for the end of
+        a redemption, and one that is due is done before this returns. Raises `SignInRequired`,
+        `ProviderUnavailable`, `ProviderMisconfigured`, `RotationTimeout`, `StoreUnavailable` and
+        `GrantUnreadable`.
         """
         wish = Wish(grant_id, min_ttl, at_least, here)
+        if seen is not None:
+            return self._from_row(wish, seen)
         return self._from_memory(wish) or self._look(wish)
 
     def is_fresh(self, fresh: Fresh, *, min_ttl: float | None = None) -> bool:
@@ -81,6 +88,14 @@ class FreshTokens:
         self._cache.reset()
         self._looks.reset()
         self._flights.reset()
+
+    def _from_row(self, wish: Wish, seen: Sighting) -> Fresh:
+        kept = self._cache.get(wish.grant_id, self._clock.monotonic())
+        if kept is not None and kept.seen.grant.token_version > seen.grant.token_version:
+            # A database node that lags behind: this process has had a newer token set already.
+            return self._from_memory(wish) or self._look(wish)
+        seen = self._rows.recheck(seen)
+        return self._asking.use(wish, seen, self._cache.epoch) or self._look(wish, seen)
 
     def _from_memory(self, wish: Wish) -> Fresh | None:
         now = self._clock.monotonic()
@@ -103,21 +118,21 @@ class FreshTokens:
         ahead_from, until = self._windows.of(seen, min_ttl)
         return Fresh(seen=seen, origin="cache", until=until, min_ttl=min_ttl), ahead_from
 
-    def _look(self, wish: Wish) -> Fresh:
+    def _look(self, wish: Wish, seen: Sighting | None = None) -> Fresh:
         until = self._clock.monotonic() + self._wait_seconds
         while True:
             look, mine = self._looks.join(wish.grant_id)
             if mine:
-                found = self._looks.take(wish.grant_id, look, lambda: self._asking.ask(wish, until))
+                ask = functools.partial(self._asking.ask, wish, until, seen)
+                found = self._looks.take(wish.grant_id, look, ask)
                 return _not_older(found, wish.at_least)
-            if look.is_callers_own:
-                return _not_older(self._asking.ask(wish, until), wish.at_least)
-            if not look.done.wait(max(until - self._clock.monotonic(), 0.0)):
+            if look.is_callers_own or not look.done.wait(max(until - self._clock.monotonic(), 0.0)):
                 # A job's look ends only when its redemption does. This caller takes what there is.
                 return _not_older(self._asking.ask(wish, until), wish.at_least)
             shared = self._shared(look, wish) or self._from_memory(wish)
             if shared is not None:
                 return shared
+            seen = None  # the row has been read, and perhaps changed, by another look meanwhile
 
     def _shared(self, look: Look[Fresh, TokenRotateError], wish: Wish) -> Fresh | None:
         """Share the outcome of another thread's look; None: try again.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,18 +29,20 @@ class RequestMemo:
         grant_id: str,
         *,
         min_ttl: float | None = None,
-        seen: Sighting | None = None,
+        read: Callable[[str], Sighting | None] | None = None,
         here: bool = False,
     ) -> Fresh:
         """Return the request's token set of the grant, checked against the clock again.
 
         A stream may outlive the token that its request began with; it then gets the next one, and
-        never an older one than it has used already. ``seen`` and ``here`` are those of `FreshTokens.get`.
+        never an older one than it has used already. ``read`` returns the row as the caller has read it; it is
+        called only when the memo has nothing. ``here`` is that of `FreshTokens.get`.
         """
         held = self._fresh.get(grant_id)
         if held is not None and tokens.is_fresh(held, min_ttl=min_ttl):
             return held
         at_least = 0 if held is None else held.token_version
+        seen = None if read is None else read(grant_id)
         found = tokens.get(grant_id, min_ttl=min_ttl, at_least=at_least, seen=seen, here=here)
         self._fresh[grant_id] = found
         return found

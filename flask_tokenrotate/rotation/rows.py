@@ -50,6 +50,13 @@ class Rows:
             return self.load(grant_id)
         return self._examined(grant_id, found, at)
 
+    def recheck(self, seen: Sighting) -> Sighting:
+        """Return the grant as it was read a moment ago, with its session; or read it again."""
+        grant = seen.grant
+        if grant.standing is None and not grant.doubts and not self._unsaved.has(grant.id):
+            return seen
+        return self.examine(grant.id, grant, seen.at)
+
     def _examined(self, grant_id: str, grant: Grant | None, at: float) -> Sighting:
         if grant is None:
             raise SignInRequired(None, "no_grant")

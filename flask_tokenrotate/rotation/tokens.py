@@ -15,15 +15,10 @@ from typing import Any, Literal, NoReturn
 EndReason = Literal["signed_out", "replaced", "refused", "abandoned", "other_subject"]
 
 
-def _bytes(value: str) -> bytes:
-    """JSON from outside can carry lone surrogates, which plain UTF-8 refuses."""
-    return value.encode("utf-8", "surrogatepass")
-
-
 class Secret:
     """A string that does not print, log, format, pickle or compare in variable time.
 
-    `reveal` is the only way to the value; search for it to see every place that uses one.
+    `reveal` and `encoded` are the only ways to the value; search for them to see every place that uses one.
     """
 
     __slots__ = ("_value",)
@@ -35,9 +30,16 @@ class Secret:
         """Return the secret itself."""
         return self._value
 
+    def encoded(self) -> bytes:
+        """Return the secret itself as bytes, for hashing and comparing, whatever it holds.
+
+        JSON and browsers can send lone surrogates, which plain UTF-8 refuses.
+        """
+        return self._value.encode("utf-8", "surrogatepass")
+
     def fingerprint(self) -> str:
         """Return a short hash that names this secret in logs and tests without revealing it."""
-        return hashlib.sha256(b"tokenrotate:" + _bytes(self._value)).hexdigest()[:12]
+        return hashlib.sha256(b"tokenrotate:" + self.encoded()).hexdigest()[:12]
 
     def __repr__(self) -> str:
         return "Secret(…)"
@@ -50,7 +52,7 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(_bytes(self._value), _bytes(other._value))
+        return hmac.compare_digest(self.encoded(), other.encoded())
 
     def __hash__(self) -> int:
         return hash((Secret, self._value))
@@ -205,12 +207,16 @@ class Unsaved:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewGrant:
-    """What `GrantStore.add` makes a row from. The tokens' times are relative: see `TokenResponse`."""
+    """What `GrantStore.add` makes a row from. The tokens' times are relative: see `TokenResponse`.
+
+    ``login_id``: that of the session that signed in, by which the grant is read with the session.
+    """
 
     provider: str
     response: TokenResponse
     subject: str | None = None
     user_id: str | None = None
+    login_id: str | None = None
 
 
 def parse_scopes(value: object, separators: str = " ") -> frozenset[str] | None:

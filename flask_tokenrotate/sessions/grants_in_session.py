@@ -1,8 +1,8 @@
-"""What we keep in the server-side session, whichever it is.
+"""What the extension keeps in a session, whichever interface it has.
 
-It holds the ids of this browser's grants, one for each provider, who signed in last and which scopes
-were asked for: no token, and nothing that must survive a lost session write. Whether a grant still
-gives tokens is decided by its row, so a session that comes back to life revives no sign-out.
+The ids of this browser's grants, one for each provider, the user who signed in last, and the scopes that were
+requested: no token, and nothing that must survive a lost session write. The grant's row decides whether it
+gives tokens, so a session that is written back after a sign-out brings no grant back.
 """
 
 from __future__ import annotations
@@ -10,13 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
-from flask import Flask, current_app
-from flask.sessions import SecureCookieSessionInterface
-
-from ..errors import ConfigurationError
-
 GRANT = "_tokenrotate_grant:"
-"""Begins the key of a provider's grant id: a flat key for each, as every request reads the session."""
+"""The key of a provider's grant id begins with it. Flat keys, which every request reads."""
 
 _ASKED = "_tokenrotate_asked_scopes:"
 _USER = "_tokenrotate_user"
@@ -30,7 +25,7 @@ def grant_id(session: Session, provider: str) -> str | None:
 
 
 def asked_scopes(session: Session, provider: str) -> frozenset[str]:
-    """Return the scopes that were asked for at the last sign-in, so that nobody asks in a circle."""
+    """Return the scopes that the last sign-in requested, so that no page requests them again and again."""
     return frozenset(session.get(_ASKED + provider) or ())
 
 
@@ -54,27 +49,9 @@ def attach(
 def detach(session: Session, provider: str) -> str | None:
     """Take the provider's grant out of the session and return its id.
 
-    When no grant is left the session is cleared: the user has signed out of everything.
+    When no grant is left, the session is cleared: the user has signed out of everything.
     """
     grant_id: str | None = session.pop(GRANT + provider, None)
     if not any(isinstance(key, str) and key.startswith(GRANT) for key in session):
         session.clear()
     return grant_id
-
-
-def regenerate(session: Session) -> None:
-    """Give the session a new id, so that an id known before a sign-in is worth nothing after it."""
-    renew = getattr(current_app.session_interface, "regenerate", None)
-    if renew is not None:
-        renew(session)
-
-
-def refuse_cookie_sessions(app: Flask, *, allow_cookie_sessions: bool) -> None:
-    """Raise `ConfigurationError` where sessions live in the cookie alone."""
-    if isinstance(app.session_interface, SecureCookieSessionInterface) and not allow_cookie_sessions:
-        raise ConfigurationError(
-            "Sessions of this application live in the browser's cookie, where a signed-out session can be "
-            "played back. Set up server-side sessions (Flask-Session, or leave SESSION_TYPE and "
-            "session_interface alone and TokenRotate sets them up), or accept it with "
-            "TOKENROTATE_ALLOW_COOKIE_SESSIONS=True."
-        )

@@ -1,52 +1,83 @@
-"""Server-side sessions of which overlapping requests lose no write: ``flask.session`` on the database.
+"""The session interface of this extension: a Flask-Session interface on the grants' database.
+
+Flask-Session's configuration keys, `regenerate` and ``session.sid`` work as they do there. In addition:
 
 1. Nothing is read before the session is used, and a request that changed nothing writes nothing.
-2. A write is merged onto the newest row by compare-and-set on its version (see `merging`).
-3. A session that was ended, or given a new id, is never written back by a request that was under way. That
-   request sends no cookie either: the browser may hold the next session's by then.
+2. A write is merged into the newest row by compare-and-set on its version (see `merging` and `saving`).
+3. A session that was ended, or given a new id, is never written back by a request that was in progress.
+   That request sends no cookie either: the browser may hold the next session's by then.
 4. An id that the browser made up is never adopted.
 """
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request, Response, has_request_context, request
-from flask.sessions import SecureCookieSessionInterface, SessionInterface, SessionMixin
+from flask import Flask, Request, Response, has_app_context, has_request_context, request
+from flask.sessions import SessionMixin
+from flask_session.base import ServerSideSessionInterface
 from werkzeug.wrappers import Response as BaseResponse
 
-from ..errors import TryLater
+from .. import cookies
+from ..errors import ConfigurationError, TokenRotateError, TryLater
 from ..rotation.tokens import Secret
-from ..web.addresses import is_on_loopback
-from ..web.error_responses import error_response
-from .grants_in_session import refuse_cookie_sessions, user_of
-from .merging import Changes, Fields, pack, unpack, values_of
+from .saving import Saving
 from .session import Cookie, ServerSession
 
 if TYPE_CHECKING:
-    from .store import SqlSessionStore
-
-logger = logging.getLogger("flask_tokenrotate")
+    from .store import SqlSessionStore, StoredSession
 
 DEFAULT_COOKIE_NAME = "session"
 """Flask's own; an application that chose another name keeps it as it is."""
 
+SHORTEST_ID = 16
+"""The fewest random bytes of an id that ``SESSION_ID_LENGTH`` may ask for."""
 
-class ServerSessionInterface(SessionInterface):
-    """Opens and saves `ServerSession`; what an application may call is `regenerate`."""
+_OPTIONS = {
+    "SESSION_PERMANENT": "permanent",
+    "SESSION_ID_LENGTH": "sid_length",
+    "SESSION_KEY_PREFIX": "key_prefix",
+    "SESSION_CLEANUP_N_REQUESTS": "cleanup_n_requests",
+}
+"""Flask-Session's keys, and the parameters of its interface. Where one is not set, its default counts."""
 
-    def __init__(self, store: SqlSessionStore) -> None:
+
+class ServerSessionInterface(ServerSideSessionInterface):  # type: ignore[misc]
+    """Opens and saves `ServerSession`; an application may call `regenerate`.
+
+    ``error_response`` turns the error of a save that the database did not accept into the response.
+    Raises `ConfigurationError` for a key of Flask-Session's that cannot have its meaning here.
+    """
+
+    session_class = ServerSession
+    ttl = False
+    """Expired rows stay until they are deleted: ``flask session_cleanup``, ``SESSION_CLEANUP_N_REQUESTS``."""
+
+    def __init__(
+        self,
+        app: Flask,
+        store: SqlSessionStore,
+        error_response: Callable[[TokenRotateError], BaseResponse],
+    ) -> None:
         self._store = store
+        self._error_response = error_response
+        super().__init__(app, **_options(app.config))
 
     def open_session(self, app: Flask, request: Request) -> ServerSession:
         """Return the session of the request's cookie; nothing is read yet."""
-        return ServerSession(app, self._store, request.cookies.get(self.get_cookie_name(app)))
+        return ServerSession(
+            request.cookies.get(self.get_cookie_name(app)),
+            load=self._load,
+            new_id=self._new_id,
+            permanent=self.permanent,
+        )
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Write what the request changed, and send or delete the cookie accordingly.
 
-        Where the database does not take the write, the response becomes the 503 of `StoreUnavailable`.
+        Where the database does not accept the write, the response becomes that of `StoreUnavailable` (503).
         Raises `NotStorableInSession`.
         """
         assert isinstance(session, ServerSession)
@@ -57,83 +88,32 @@ class ServerSessionInterface(SessionInterface):
         if session.outcome is None:
             # Once only: Flask saves again when something fails after this, or fails because of it.
             session.outcome = Cookie.LEAVE
+            seconds = app.permanent_session_lifetime.total_seconds()
             try:
-                session.outcome = self._write(app, session)
+                session.outcome = Saving(self._store, self._key, session, seconds).save()
             except TryLater as error:
-                _become(response, error_response(error))
+                _become(response, self._error_response(error))
         if session.outcome is not Cookie.LEAVE:
             self._set_cookie(app, session, response)
 
     def regenerate(self, session: SessionMixin) -> None:
-        """Give the session a new id, as `flask_session` does: one known before is worth nothing after."""
+        """Give the session a new id: the former one is worth nothing once the response was sent."""
         assert isinstance(session, ServerSession)
         session.renew()
 
-    def _write(self, app: Flask, session: ServerSession) -> Cookie:
-        changes = session.changes()
-        if session.has_new_id:
-            return self._move(app, session, changes)
-        return self._change(app, session, changes) if changes else Cookie.LEAVE
+    def get_cookie_name(self, app: Flask) -> str:
+        """Flask's default name gets the ``__Host-`` prefix where that is allowed."""
+        name: str = super().get_cookie_name(app)
+        plain = self.get_cookie_domain(app) is None and self.get_cookie_path(app) == "/"
+        return cookies.host_bound(name, _request()) if name == DEFAULT_COOKIE_NAME and plain else name
 
-    def _change(self, app: Flask, session: ServerSession, changes: Changes) -> Cookie:
-        stored = session.stored
-        if stored is None:
-            fields = changes.onto({})
-            if not fields:
-                return Cookie.LEAVE
-            self._insert(app, session.sid, fields)
-            return Cookie.SEND
-        patience = self._store.patience()
-        while stored is not None:
-            newest = unpack(stored.data)
-            fields = changes.onto(newest)
-            if fields == newest:
-                return Cookie.LEAVE
-            if not fields:
-                if self._store.end(Secret(session.sid), seen_version=stored.version):
-                    return Cookie.DELETE
-            elif self._replace(app, session.sid, fields, stored.version):
-                return Cookie.SEND
-            patience.spend()
-            stored = self._store.load(Secret(session.sid))
-        return _dropped()
+    def get_cookie_secure(self, app: Flask) -> bool:
+        """As every cookie of this extension: see `cookies.is_secure`."""
+        return cookies.is_secure(app, _request())
 
-    def _move(self, app: Flask, session: ServerSession, changes: Changes) -> Cookie:
-        """Store the session under its new id, then end the row of the former one.
-
-        In this order: between the two, `end_everywhere` finds one of the rows at least. If it ended
-        the former one, that row no longer ends here, and the new one is left with this request's own.
-        """
-        former, stored = Secret(session.stored_sid or ""), session.stored
-        version: int | None = None
-        patience = self._store.patience()
-        while True:
-            fields = changes.onto({} if stored is None else unpack(stored.data))
-            if version is not None:
-                if stored is None and not fields:
-                    self._store.end(Secret(session.sid), seen_version=version)
-                    return _dropped()
-                if not self._replace(app, session.sid, fields, version):
-                    return _dropped()
-                version += 1
-            elif fields:
-                self._insert(app, session.sid, fields)
-                version = 0
-            if stored is None or self._store.end(former, seen_version=stored.version):
-                break
-            patience.spend()
-            stored = self._store.load(former)
-        if version is not None:
-            return Cookie.SEND
-        return Cookie.LEAVE if stored is None else Cookie.DELETE
-
-    def _insert(self, app: Flask, sid: str, fields: Fields) -> None:
-        self._store.insert(Secret(sid), pack(fields), **_about(app, fields))
-
-    def _replace(self, app: Flask, sid: str, fields: Fields, seen_version: int) -> bool:
-        return self._store.replace(
-            Secret(sid), pack(fields), seen_version=seen_version, **_about(app, fields)
-        )
+    def get_cookie_samesite(self, app: Flask) -> str:
+        """Lax unless the application says otherwise: the callback arrives by a cross-site link."""
+        return app.config["SESSION_COOKIE_SAMESITE"] or "Lax"
 
     def _set_cookie(self, app: Flask, session: ServerSession, response: Response) -> None:
         flags: dict[str, Any] = {
@@ -152,53 +132,55 @@ class ServerSessionInterface(SessionInterface):
             expires = self.get_expiration_time(app, session)
             response.set_cookie(name, session.sid, expires=expires, **flags)
 
-    def get_cookie_name(self, app: Flask) -> str:
-        """Flask's default name gets the ``__Host-`` prefix where that is allowed.
+    def _load(self, sid: str) -> StoredSession | None:
+        # A test client's session transaction uses the session outside of any context.
+        with nullcontext() if has_app_context() else self.app.app_context():
+            return self._store.load(self._key(sid))
 
-        It keeps other hosts of the domain, and plain http, from planting a session (RFC 6265bis
-        section 4.1.3.2).
-        """
-        name = super().get_cookie_name(app)
-        plain = self.get_cookie_domain(app) is None and self.get_cookie_path(app) == "/"
-        if name == DEFAULT_COOKIE_NAME and plain and has_request_context() and request.is_secure:
-            return f"__Host-{name}"
-        return name
+    def _key(self, sid: str) -> Secret:
+        return Secret(self._get_store_id(sid))
 
-    def get_cookie_secure(self, app: Flask) -> bool:
-        """Secure, except in debug mode and for plain http on this machine, where it would not be sent."""
-        if app.config["SESSION_COOKIE_SECURE"] or (has_request_context() and request.is_secure):
-            return True
-        return not (app.debug or (has_request_context() and is_on_loopback(request)))
+    def _new_id(self) -> str:
+        new_id: str = self._generate_sid(self.sid_length)
+        return new_id
 
-    def get_cookie_samesite(self, app: Flask) -> str:
-        """Lax unless the application says otherwise: the callback arrives by a cross-site link."""
-        return app.config["SESSION_COOKIE_SAMESITE"] or "Lax"
+    def _delete_expired_sessions(self) -> None:
+        self._store.prune()
 
+    def _never_called(self, *args: object) -> Any:
+        raise NotImplementedError("Sessions are merged key by key, and never written as a whole.")
 
-def set_up_sessions(app: Flask, store: SqlSessionStore, *, allow_cookie_sessions: bool) -> None:
-    """Give ``app`` server-side sessions on ``store`` if it has set none up.
-
-    An application that configures Flask-Session (``SESSION_TYPE``) or another interface keeps it.
-    """
-    if allow_cookie_sessions or "SESSION_TYPE" in app.config:
-        return
-    if type(app.session_interface) is SecureCookieSessionInterface:
-        app.session_interface = ServerSessionInterface(store)
-    refuse_cookie_sessions(app, allow_cookie_sessions=False)
+    # What Flask-Session's own `open_session`, `save_session` and `regenerate` are made of.
+    _retrieve_session_data = _delete_session = _upsert_session = _never_called
 
 
-def _about(app: Flask, fields: Fields) -> dict[str, Any]:
-    """Return what the row tells beside the contents."""
-    return {"user_id": user_of(values_of(fields)), "seconds": app.permanent_session_lifetime.total_seconds()}
+def _options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of Flask-Session's interface; `permanent` has Flask's default, which is False."""
+    if config.get("SESSION_USE_SIGNER"):
+        raise ConfigurationError(
+            "SESSION_USE_SIGNER has no use here: session ids are random, and the database holds their "
+            "hashes. Remove the key."
+        )
+    if config.get("SESSION_SERIALIZATION_FORMAT", "json") != "json":
+        raise ConfigurationError(
+            f"SESSION_SERIALIZATION_FORMAT is {config['SESSION_SERIALIZATION_FORMAT']!r}, but TokenRotate's "
+            "sessions are merged as JSON. Remove the key or set it to 'json'."
+        )
+    length = config.get("SESSION_ID_LENGTH", SHORTEST_ID)
+    if not isinstance(length, int) or length < SHORTEST_ID:
+        raise ConfigurationError(
+            f"SESSION_ID_LENGTH ({length!r}) must be a number of random bytes, {SHORTEST_ID} or more."
+        )
+    given = {option: config[key] for key, option in _OPTIONS.items() if key in config}
+    return {"permanent": False, **given}
 
 
-def _dropped() -> Cookie:
-    logger.info("a session was ended while a request used it; what that request changed in it is dropped")
-    return Cookie.LEAVE
+def _request() -> Request | None:
+    return request if has_request_context() else None
 
 
 def _become(response: Response, other: BaseResponse) -> None:
-    """Make ``response`` say what ``other`` says: Flask sends the one that it handed to the interface."""
+    """Make ``response`` the same as ``other``: Flask sends the one that it passed to the interface."""
     response.status = other.status
     response.headers = other.headers
     response.response = other.response

@@ -39,7 +39,7 @@ class Changes:
         return bool(self.written or self.deleted or self.cleared)
 
     def onto(self, newest: Fields) -> Fields:
-        """Return what the row shall hold, given what it holds now."""
+        """Return the new contents of the row, given what it holds now."""
         kept = {} if self.cleared else newest
         return {key: value for key, value in kept.items() if key not in self.deleted} | self.written
 
@@ -55,6 +55,11 @@ def changes_between(read: Fields, values: Mapping[str, Any], *, cleared: bool) -
     )
 
 
+def is_empty(fields: Fields) -> bool:
+    """Return whether the session is not worth a row: how long it would live is no contents."""
+    return not fields.keys() - {"_permanent"}
+
+
 def pack(fields: Fields) -> bytes:
     """Return the session as one JSON object."""
     return msgspec.json.encode({key: msgspec.Raw(value) for key, value in fields.items()})
@@ -68,7 +73,7 @@ def unpack(data: bytes) -> Fields:
 
 
 def values_of(fields: Fields) -> dict[str, Any]:
-    """Return the values that the fields stand for. Raises `msgspec.DecodeError`."""
+    """Return the values of the fields. Raises `msgspec.DecodeError`."""
     return {key: msgspec.json.decode(value) for key, value in fields.items()}
 
 
@@ -84,7 +89,7 @@ def _encoded(key: object, value: Any) -> bytes:
 
 
 def _plain_text(value: Any) -> str:
-    """Write a kind of string, such as `markupsafe.Markup`, as what it says; it is read as plain text."""
+    """Write a subclass of `str`, such as `markupsafe.Markup`, as a plain string."""
     if isinstance(value, str):
         return str.__str__(value)
     raise TypeError

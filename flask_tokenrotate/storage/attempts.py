@@ -1,15 +1,16 @@
-"""The sign-ins under way on SQLAlchemy: `ports.AttemptStore` for every engine."""
+"""Sign-in attempts on SQLAlchemy: `attempts.AttemptStore` for every engine."""
 
 from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
 
-from ..attempts import Attempt, AttemptMiss
+from ..attempts import KEEP_EXPIRED_SECONDS, Attempt, AttemptMiss
 from ..errors import StoreUnavailable
 from ..rotation.tokens import Secret
 from .database.engine import Database
@@ -19,14 +20,11 @@ from .rows import hashed
 from .sealed.content import Malformed, facts_in, text, texts_or_none
 from .sealed.sealing import Binding, DoesNotOpen, Sealer
 
-KEEP_EXPIRED_SECONDS = 3600.0
-"""How long an expired attempt is kept, to tell a user who comes back late that it has expired."""
-
 _row = attempts.c
 
 
 class SqlAttemptStore:
-    """The attempts in a database; the contract is `ports.AttemptStore`."""
+    """The attempts in a database; the contract is `attempts.AttemptStore`."""
 
     def __init__(self, database: Database, sealer: Sealer) -> None:
         self._transactions = Transactions(database)
@@ -41,11 +39,9 @@ class SqlAttemptStore:
             sealed=self._sealer.seal(_written_out(attempt), _binding(state_hash)),
             expires_at=db_now() + seconds,
         )
-        patience = self._transactions.patience()
-        while self._transactions.write(statement) is not Outcome.WRITTEN:
-            if self._read(state_hash) is not None:
-                break
-            patience.spend()
+        self._transactions.write_until(
+            statement, written=True, read_back=lambda _: self._read(state_hash) is not None or None
+        )
         # A transaction of its own: the range that it locks on MariaDB would make concurrent inserts
         # deadlock. What is not pruned now, because others are at it, the next one prunes.
         with suppress(StoreUnavailable):
@@ -68,9 +64,9 @@ class SqlAttemptStore:
         except (DoesNotOpen, Malformed):
             # The keys or the version were changed while the user was away at the provider.
             return "unknown_state"
-        return self._use_up(state_hash, browser_hash) or attempt
+        return self._use_up(state_hash, browser_hash, attempt)
 
-    def _use_up(self, state_hash: str, browser_hash: str | None) -> AttemptMiss | None:
+    def _use_up(self, state_hash: str, browser_hash: str | None, attempt: Attempt) -> Attempt | AttemptMiss:
         take_id = secrets.token_hex(16)
         now = db_now()
         statement = (
@@ -79,16 +75,14 @@ class SqlAttemptStore:
             .where(_row.used_at.is_(None), _row.expires_at > now)
             .values(used_at=now, used_by=take_id)
         )
-        patience = self._transactions.patience()
-        while self._transactions.write(statement) is not Outcome.WRITTEN:
+
+        def read_back(outcomes: Sequence[Outcome]) -> Attempt | AttemptMiss | None:
             row = self._read(state_hash)
             if row is not None and row.used_by == take_id:
-                break
-            miss = _miss(row, browser_hash)
-            if miss is not None:
-                return miss
-            patience.spend()
-        return None
+                return attempt
+            return _miss(row, browser_hash)
+
+        return self._transactions.write_until(statement, written=attempt, read_back=read_back)
 
     def _read(self, state_hash: str) -> Row[Any] | None:
         return self._transactions.read(

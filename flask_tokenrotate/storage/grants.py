@@ -8,28 +8,24 @@ successful.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import (
-    Row,
-    Update,
-    bindparam,
-    select,
-)
+from sqlalchemy import Row, Update, bindparam, select
 
 from ..errors import GrantUnreadable, LedgerConflict, StoreUnavailable
-from ..rotation.ports import Overtaken, Release, SaveOutcome
+from ..rotation.outcomes import Overtaken, SaveOutcome
 from ..rotation.tokens import Claim, EndReason, Grant, NewGrant, TokenSet
+from ..rotation.verdict import Verdict
 from .database.engine import Database
 from .database.schema import NAME_LENGTH, db_now, grants
 from .database.transactions import Outcome, Transactions, Write
-from .ledger import holds_slot, opened, opening, refused, released, rotated
+from .ledger import holds_slot, opened, opening, released, rotated, settled
 from .rows import binding, check_storable, exactly, grant_from_row, is_storable, sealed_tokens
 from .sealed.content import Malformed
 from .sealed.sealing import DoesNotOpen, Sealer, fingerprint_of
-from .statements import adding, claiming, ending, expiring, living_of, releasing, saving
+from .statements import adding, claiming, ending, expiring, living_of, releasing, renewing, saving
 
 _row = grants.c
 
@@ -47,6 +43,7 @@ class SqlGrantStore:
         # What each cache miss and each rotation need is made once.
         self._row_by_id = select(grants, db_now().label("seen_at")).where(_row.id == bindparam("the_id"))
         self._claims = Write(claiming(), opened())
+        self._renews = Write(renewing())
         self._settles = Write(rotated())
         self._saves = Write(saving(), self._settles.statement)
 
@@ -58,11 +55,9 @@ class SqlGrantStore:
         sealed = sealed_tokens(self._sealer, new.response.token_set(now=0.0), bound_to)
         statement = adding(grant_id, new, sealed)
         end = () if replaces is None else (ending("replaced").where(_row.id == replaces),)
-        patience = self._transactions.patience()
-        while self._transactions.write(statement, *end) is not Outcome.WRITTEN:
-            if self._read(grant_id) is not None:
-                break
-            patience.spend()
+        self._transactions.write_until(
+            statement, *end, written=True, read_back=lambda _: self._read(grant_id) is not None or None
+        )
         grant = self.load(grant_id)
         assert grant is not None
         return grant
@@ -70,7 +65,7 @@ class SqlGrantStore:
     def load(self, grant_id: str) -> Grant | None:
         """Read the row."""
         row = self._read(grant_id)
-        return None if row is None else self._grant_from(row)
+        return None if row is None else self.grant_from(row)
 
     def find(self, user_id: str, provider: str) -> str | None:
         """Read the id of the user's newest grant that has not ended."""
@@ -82,14 +77,7 @@ class SqlGrantStore:
         return None if row is None else row.id
 
     def try_claim(
-        self,
-        seen: Grant,
-        *,
-        doubts: int,
-        holder: str,
-        seconds: float,
-        awaited: bool = False,
-        unanswered: tuple[Claim, int | None] | None = None,
+        self, seen: Grant, *, doubts: int, holder: str, seconds: float, awaited: bool = False
     ) -> Claim | Overtaken:
         """Take the claim by compare-and-set on the version, and its slot in the ledger."""
         claim = _claim_on(seen, awaited=awaited)
@@ -97,28 +85,33 @@ class SqlGrantStore:
         refresh_token = seen.tokens.refresh_token
         token_hash = None if refresh_token is None else self._sealer.hash(refresh_token)
         values = {**opening(claim, slot=doubts, token_hash=token_hash, holder=holder), "the_seconds": seconds}
-        write = self._claims
-        told: tuple[Update, ...] = ()
-        if unanswered is not None:
-            before, status = unanswered
-            told = (released(before, Release(in_doubt=True, verdict="unknown", http_status=status)),)
-            write = Write(write.statement, *write.then, *told)
-        patience = self._transactions.patience()
-        while (outcome := self._transactions.write(write, values=values)) is not Outcome.WRITTEN:
+
+        def read_back(outcomes: Sequence[Outcome]) -> Claim | Overtaken | None:
             # The slot before the row: a Galera node may apply another worker's claim between two reads, and
             # its slot beside a row that has not moved yet would look like a second redemption.
-            held = outcome is Outcome.LOST and self._transactions.read(holds_slot(claim, doubts)) is not None
+            lost = outcomes[-1] is Outcome.LOST
+            held = lost and self._transactions.read(holds_slot(claim, doubts)) is not None
             row = self._read(seen.id)
             if row is not None and row.claim_id == claim.id:
-                break
+                return claim
             if row is None or row.version != seen.version or row.ended_at is not None:
-                for each in told:
-                    self._tell_ledger(each)
-                return Overtaken(None if row is None else self._grant_from(row))
+                return Overtaken(None if row is None else self.grant_from(row))
             if held:
                 raise LedgerConflict(seen.id, claim.redeems, doubts)
-            patience.spend()
-        return claim
+            return None
+
+        won = cast("Claim | Overtaken", claim)
+        return self._transactions.write_until(self._claims, values=values, written=won, read_back=read_back)
+
+    def renew(self, claim: Claim, *, seconds: float) -> bool:
+        """Extend the deadline of the claim, in one try: the holder repeats it a moment later."""
+        values = {
+            "the_grant_id": claim.grant_id,
+            "the_claim_id": claim.id,
+            "the_redeems": claim.redeems,
+            "the_seconds": seconds,
+        }
+        return self._transactions.write(self._renews, values=values) is Outcome.WRITTEN
 
     def save(
         self, seen: Grant, claim: Claim, tokens: TokenSet, *, http_status: int | None = None
@@ -138,9 +131,8 @@ class SqlGrantStore:
             "the_refresh_expires_at": tokens.refresh_expires_at,
             **settled,
         }
-        patience = self._transactions.patience()
-        wakes = self._waiters_of(claim)
-        while self._transactions.write(self._saves, wakes=wakes, values=values) is not Outcome.WRITTEN:
+
+        def read_back(outcomes: Sequence[Outcome]) -> SaveOutcome | None:
             row = self._read(claim.grant_id)
             if row is None or row.ended_at is not None:
                 self._tell_ledger(self._settles, settled)
@@ -148,14 +140,22 @@ class SqlGrantStore:
             if row.token_version > claim.version:
                 self._tell_ledger(self._settles, settled)
                 return SaveOutcome.SUPERSEDED
-            if row.token_version == claim.version:
-                break
-            patience.spend()
-        return SaveOutcome.SAVED
+            return SaveOutcome.SAVED if row.token_version == claim.version else None
 
-    def release(self, claim: Claim, how: Release) -> bool:
+        return self._transactions.write_until(
+            self._saves,
+            wakes=self._waiters_of(claim),
+            values=values,
+            written=SaveOutcome.SAVED,
+            read_back=read_back,
+        )
+
+    def release(
+        self, claim: Claim, verdict: Verdict, *, in_doubt: bool = False, retry_after: float | None = None
+    ) -> bool:
         """Clear the claim by its id."""
-        statement, settles = releasing(claim, how), released(claim, how)
+        statement = releasing(claim, verdict, in_doubt=in_doubt, retry_after=retry_after)
+        settles = released(claim, verdict)
         done = self._written(
             claim.grant_id,
             (statement, settles),
@@ -169,19 +169,14 @@ class SqlGrantStore:
         return done
 
     def end(
-        self,
-        grant_id: str,
-        reason: EndReason,
-        *,
-        claim: Claim | None = None,
-        http_status: int | None = None,
+        self, grant_id: str, reason: EndReason, *, claim: Claim | None = None, verdict: Verdict | None = None
     ) -> bool:
         """End the row, or end it as far as the claim may."""
         statement = ending(reason).where(_row.id == grant_id)
         settles: tuple[Update, ...] = ()
         wakes = None
         if claim is not None:
-            settles = (refused(claim, http_status),)
+            settles = () if verdict is None else (settled(claim, verdict),)
             wakes = self._waiters_of(claim)
             statement = statement.where(_row.claim_id == claim.id, _row.token_version == claim.redeems)
 
@@ -211,9 +206,13 @@ class SqlGrantStore:
             return None
         return self._transactions.read(self._row_by_id, the_id=grant_id)
 
-    def _grant_from(self, row: Row[Any]) -> Grant:
+    def grant_from(self, row: Row[Any], known: TokenSet | None = None) -> Grant:
+        """Return the grant that a row holds; ``known``: its token set, if it was decrypted before.
+
+        Raises `GrantUnreadable`.
+        """
         try:
-            return grant_from_row(row, self._sealer)
+            return grant_from_row(row, self._sealer, known)
         except DoesNotOpen as error:
             raise GrantUnreadable(row.id, error.sealed_with, self._sealer.fingerprints) from None
         except Malformed:
@@ -240,15 +239,14 @@ class SqlGrantStore:
 
         ``applied`` tells from the row whether a write whose COMMIT was not answered is in it.
         """
-        patience = self._transactions.patience()
-        unanswered = False
-        while (outcome := self._transactions.write(*statements, wakes=wakes)) is not Outcome.WRITTEN:
-            unanswered = unanswered or outcome is Outcome.UNKNOWN
+
+        def read_back(outcomes: Sequence[Outcome]) -> bool | None:
             row = self._read(grant_id)
-            if row is None or not eligible(row):
-                return unanswered and row is not None and applied(row)
-            patience.spend()
-        return True
+            if row is not None and eligible(row):
+                return None
+            return Outcome.UNKNOWN in outcomes and row is not None and applied(row)
+
+        return self._transactions.write_until(*statements, wakes=wakes, written=True, read_back=read_back)
 
     def _tell_ledger(self, settles: Write | Update, values: Mapping[str, object] | None = None) -> None:
         """Write down the outcome of a claim that the row has moved past: for people, so tried once."""

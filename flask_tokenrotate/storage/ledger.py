@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import Insert, Select, Update, bindparam, insert, null, select, update
 
-from ..rotation.ports import Release
 from ..rotation.tokens import Claim
+from ..rotation.verdict import Rotated, Verdict
 from .database.schema import db_now, redemptions
 
 _row = redemptions.c
@@ -41,7 +41,7 @@ def holds_slot(claim: Claim, slot: int) -> Select[Any]:
 
 
 def rotated() -> Update:
-    """Return the update that tells that a claim brought a token set.
+    """Return the update for a claim whose redemption brought a token set.
 
     Its values: ``the_claim_id``, ``the_grant_id`` and ``the_http_status``.
     """
@@ -49,24 +49,25 @@ def rotated() -> Update:
         update(redemptions)
         # By grant as well, which finds the partition where the table has some.
         .where(_row.claim_id == bindparam("the_claim_id"), _row.grant_id == bindparam("the_grant_id"))
-        .values(settled_at=db_now(), verdict="rotated", http_status=bindparam("the_http_status"))
+        .values(
+            settled_at=db_now(),
+            verdict=Rotated.consequences.ledger_name,
+            http_status=bindparam("the_http_status"),
+        )
     )
 
 
-def refused(claim: Claim, http_status: int | None) -> Update:
-    """Return the update that tells that the provider refused the refresh token of ``claim``."""
-    return _settled(claim, "refused", http_status)
-
-
-def released(claim: Claim, how: Release) -> Update:
-    """Return the update that tells how ``claim`` was given up, and frees its slot if ``how`` says so."""
-    statement = _settled(claim, how.verdict, how.http_status).where(_row.verdict.is_(None))
-    return statement.values(slot=null()) if how.is_unspent else statement
-
-
-def _settled(claim: Claim, verdict: str, http_status: int | None) -> Update:
+def settled(claim: Claim, verdict: Verdict) -> Update:
+    """Return the update with the verdict on the redemption of ``claim``."""
+    name = verdict.consequences.ledger_name
     return (
         update(redemptions)
         .where(_row.claim_id == claim.id, _row.grant_id == claim.grant_id)
-        .values(settled_at=db_now(), verdict=verdict, http_status=http_status)
+        .values(settled_at=db_now(), verdict=name, http_status=verdict.http_status)
     )
+
+
+def released(claim: Claim, verdict: Verdict) -> Update:
+    """Return the same unless there is a verdict already; the slot is free again if the token is unspent."""
+    statement = settled(claim, verdict).where(_row.verdict.is_(None))
+    return statement.values(slot=null()) if verdict.consequences.spent is False else statement

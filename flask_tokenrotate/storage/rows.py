@@ -1,14 +1,14 @@
 """Between rows and values: what is sealed, what is a column, and how a `Grant` is read.
 
-The expiry times are columns, since the protocol looks at them in SQL; the tokens and what describes
-them are one sealed JSON object.
+The expiry times are columns, because the protocol reads them in SQL; the tokens and what describes them are
+one sealed JSON object.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Row
@@ -16,10 +16,9 @@ from sqlalchemy import Column, ColumnElement, Row
 from ..errors import InvalidTokenResponse
 from ..rotation.tokens import Claim, Grant, NewGrant, Secret, StandingClaim, TokenSet
 from .database.schema import NAME_LENGTH
-from .sealed.content import facts_in, text, text_or_none, texts_or_none
+from .sealed.content import facts_in
 from .sealed.sealing import Binding, Sealer
-
-TOKEN_FACTS = ("access_token", "refresh_token", "token_type", "scopes", "id_token")
+from .sealed.token_sets import TOKEN_FACTS, read_tokens, written_tokens
 
 
 def binding(grant_id: str, provider: str, user_id: str | None, subject: str | None) -> Binding:
@@ -32,47 +31,17 @@ def sealed_tokens(sealer: Sealer, tokens: TokenSet, bound_to: Binding) -> bytes:
     return sealer.seal(json.dumps(written_tokens(tokens)).encode(), bound_to)
 
 
-def written_tokens(tokens: TokenSet) -> dict[str, Any]:
-    """Return what of ``tokens`` is only ever written sealed: all but the times."""
-    return {
-        "access_token": tokens.access_token.reveal(),
-        "refresh_token": _revealed(tokens.refresh_token),
-        "token_type": tokens.token_type,
-        "scopes": None if tokens.scopes is None else sorted(tokens.scopes),
-        "id_token": _revealed(tokens.id_token),
-    }
+def grant_from_row(row: Row[Any], sealer: Sealer, known: TokenSet | None = None) -> Grant:
+    """Return the grant that ``row`` holds. Raises `sealing.DoesNotOpen` and `Malformed`.
 
-
-def read_tokens(
-    facts: Mapping[str, Any],
-    *,
-    expires_at: float | None,
-    lifetime: float | None,
-    refresh_expires_at: float | None,
-) -> TokenSet:
-    """Return the token set that `written_tokens` and the times came from. Raises `Malformed`."""
-    return TokenSet(
-        access_token=Secret(text(facts["access_token"])),
-        refresh_token=_secret(text_or_none(facts["refresh_token"])),
-        token_type=text(facts["token_type"]),
-        scopes=texts_or_none(facts["scopes"]),
-        expires_at=expires_at,
-        lifetime=lifetime,
-        refresh_expires_at=refresh_expires_at,
-        id_token=_secret(text_or_none(facts["id_token"])),
-    )
-
-
-def grant_from_row(row: Row[Any], sealer: Sealer) -> Grant:
-    """Return the grant that ``row`` holds. Raises `sealing.DoesNotOpen` and `Malformed`."""
-    bound_to = binding(row.id, row.provider, row.user_id, row.subject)
-    facts = facts_in(sealer.open(row.sealed, bound_to), *TOKEN_FACTS)
-    tokens = read_tokens(
-        facts,
-        expires_at=row.expires_at,
-        lifetime=row.lifetime,
-        refresh_expires_at=row.refresh_expires_at,
-    )
+    ``known`` is the row's token set as this process has decrypted it before: only its times are read again.
+    """
+    times = {name: getattr(row, name) for name in ("expires_at", "lifetime", "refresh_expires_at")}
+    if known is not None:
+        tokens = replace(known, **times)
+    else:
+        bound_to = binding(row.id, row.provider, row.user_id, row.subject)
+        tokens = read_tokens(facts_in(sealer.open(row.sealed, bound_to), *TOKEN_FACTS), **times)
     return Grant(
         id=row.id,
         provider=row.provider,
@@ -87,6 +56,7 @@ def grant_from_row(row: Row[Any], sealer: Sealer) -> Grant:
         doubts=row.doubts,
         retry_at=row.retry_at,
         failure=row.failure,
+        failure_code=row.failure_code,
         failures=row.failures,
         ended_at=row.ended_at,
         end_reason=row.end_reason,
@@ -114,9 +84,8 @@ def is_storable(name: str) -> bool:
 
 
 def hashed(secret: Secret) -> str:
-    """Return the key under which a row is found by a secret that the row must not tell."""
-    # What a browser sends may hold anything, lone surrogates among it.
-    return hashlib.sha256(secret.reveal().encode("utf-8", "surrogatepass")).hexdigest()
+    """Return the hash by which a row is found whose secret is not stored."""
+    return hashlib.sha256(secret.encoded()).hexdigest()
 
 
 def exactly(column: Column[str], value: str) -> ColumnElement[bool]:
@@ -137,11 +106,3 @@ def _standing(row: Row[Any]) -> StandingClaim | None:
         taken_at=row.claim_taken_at,
         deadline=row.claim_deadline,
     )
-
-
-def _revealed(secret: Secret | None) -> str | None:
-    return None if secret is None else secret.reveal()
-
-
-def _secret(value: str | None) -> Secret | None:
-    return None if value is None else Secret(value)

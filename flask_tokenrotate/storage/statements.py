@@ -20,8 +20,8 @@ from sqlalchemy import (
     update,
 )
 
-from ..rotation.ports import Release
 from ..rotation.tokens import Claim, EndReason, NewGrant
+from ..rotation.verdict import Verdict
 from .database.schema import NAME_LENGTH, db_now, grants
 from .rows import exactly
 
@@ -53,6 +53,7 @@ def adding(grant_id: str, new: NewGrant, sealed: bytes) -> Insert:
         provider=new.provider,
         subject=new.subject,
         user_id=new.user_id,
+        login_id=new.login_id,
         created_at=now,
         version=0,
         token_version=0,
@@ -85,6 +86,25 @@ def claiming() -> Update:
     )
 
 
+def renewing() -> Update:
+    """Return what extends the deadline of a claim that still stands; its values are in `SqlGrantStore.renew`.
+
+    It sets no column that has an index, and the version moves, which makes a claim on the old one lose.
+    """
+    return (
+        update(grants)
+        .where(
+            _row.id == bindparam("the_grant_id"),
+            _row.claim_id == bindparam("the_claim_id"),
+            _row.token_version == bindparam("the_redeems"),
+        )
+        .values(
+            version=_row.version + 1,
+            claim_deadline=db_now() + bindparam("the_seconds", type_=Double),
+        )
+    )
+
+
 def saving() -> Update:
     """Return what saves a token set; the values are those of `SqlGrantStore.save`."""
     version = bindparam("the_version", type_=Integer)
@@ -101,24 +121,29 @@ def saving() -> Update:
             (_row.doubts, 0),
             (_row.retry_at, None),
             (_row.failure, None),
+            (_row.failure_code, None),
             (_row.failures, 0),
             *((column, case((_row.claim_id == claim_id, null()), else_=column)) for column in _CLAIM_COLUMNS),
         )
     )
 
 
-def releasing(claim: Claim, how: Release) -> Update:
+def releasing(claim: Claim, verdict: Verdict, *, in_doubt: bool, retry_after: float | None) -> Update:
     """Return what gives the claim up, if it still stands."""
-    failed = how.retry_after is not None
+    failure = code = None
+    if retry_after is not None:
+        failure = verdict.consequences.ledger_name
+        code = None if verdict.code is None else verdict.code[:NAME_LENGTH]
     return (
         update(grants)
         .where(_row.id == claim.grant_id, _row.claim_id == claim.id)
         .values(
             version=_row.version + 1,
-            doubts=_row.doubts + int(how.in_doubt),
-            retry_at=null() if how.retry_after is None else db_now() + how.retry_after,
-            failure=how.failure[:NAME_LENGTH] if failed and how.failure else None,
-            failures=_row.failures + 1 if failed else 0,
+            doubts=_row.doubts + int(in_doubt),
+            retry_at=null() if retry_after is None else db_now() + retry_after,
+            failure=failure,
+            failure_code=code,
+            failures=0 if retry_after is None else _row.failures + 1,
             **dict.fromkeys(column.name for column in _CLAIM_COLUMNS),
         )
     )

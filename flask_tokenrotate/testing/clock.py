@@ -1,19 +1,21 @@
-"""A clock that only moves when it is told to."""
+"""A clock that a test moves by hand."""
 
 from __future__ import annotations
 
 import threading
 
+EPOCH = 1_700_000_000.0
+"""The database's time when a `ManualClock` is made, in epoch seconds."""
+
 
 class ManualClock:
     """The process's clock and the database's in one, moved by `advance`, `sleep` and waiting.
 
-    Implements `flask_tokenrotate.rotation.ports.Clock`; `time` is what the stores in memory take for
-    the database's clock. ``epoch`` is the database's time at the start, in epoch seconds.
+    Implements `flask_tokenrotate.rotation.ports.Clock`. The stores in memory use `time` as the
+    database's clock; it begins at `EPOCH`.
     """
 
-    def __init__(self, epoch: float = 1_700_000_000.0) -> None:
-        self._epoch = epoch
+    def __init__(self) -> None:
         self._elapsed = 0.0
         self._lock = threading.Lock()
 
@@ -23,7 +25,7 @@ class ManualClock:
 
     def time(self) -> float:
         """Return the database's time in epoch seconds."""
-        return self._epoch + self._elapsed
+        return EPOCH + self._elapsed
 
     def advance(self, seconds: float) -> None:
         """Move the clock forward by ``seconds``."""
@@ -47,11 +49,11 @@ class ManualEvent:
         self._is_set = False
 
     def set(self) -> None:
-        """Wake all who wait, now and later."""
+        """Set the event: waiting for it returns at once."""
         self._is_set = True
 
     def clear(self) -> None:
-        """Let those who come now wait."""
+        """Reset the event."""
         self._is_set = False
 
     def wait(self, timeout: float) -> bool:

@@ -14,18 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from ..attempts import Attempt, AttemptMiss
+from ..attempts import KEEP_EXPIRED_SECONDS, Attempt, AttemptMiss
 from ..errors import LedgerConflict, RescueFailed
 from ..rotation.outcomes import Overtaken, SaveOutcome
 from ..rotation.ports import Clock, Event
 from ..rotation.protocol import MAX_POSTS
 from ..rotation.tokens import Claim, EndReason, Grant, NewGrant, Secret, StandingClaim, TokenSet, Unsaved
-
-KEEP_EXPIRED_SECONDS = 3600.0
-"""How long an expired attempt is kept, as in the real store."""
-
-
-from ..rotation.verdict import Verdict
+from ..rotation.verdict import Rotated, Verdict
 
 
 class DatabaseClock(Protocol):
@@ -92,13 +87,7 @@ class MemoryGrantStore:
         return None
 
     def try_claim(
-        self,
-        seen: Grant,
-        *,
-        doubts: int,
-        holder: str,
-        seconds: float,
-        awaited: bool = False,
+        self, seen: Grant, *, doubts: int, holder: str, seconds: float, awaited: bool = False
     ) -> Claim | Overtaken:
         """Take the claim by compare-and-set on the version, and its slot in the ledger."""
         with self._lock:
@@ -120,12 +109,21 @@ class MemoryGrantStore:
             self._write(row, standing=standing, doubts=doubts)
             return claim
 
+    def renew(self, claim: Claim, *, seconds: float) -> bool:
+        """Extend the deadline of the claim, if it still stands."""
+        with self._lock:
+            row = self._row_of(claim)
+            if row is None or row.standing is None or row.token_version != claim.redeems:
+                return False
+            self._write(row, standing=replace(row.standing, deadline=self._clock.time() + seconds))
+            return True
+
     def save(
         self, seen: Grant, claim: Claim, tokens: TokenSet, *, http_status: int | None = None
     ) -> SaveOutcome:
         """Store the token set unless a newer one is stored or the grant has ended."""
         with self._lock:
-            self._tell_ledger(claim, verdict="rotated", http_status=http_status)
+            self._settle(claim, verdict=Rotated.consequences.ledger_name, http_status=http_status)
             row = self.rows.get(claim.grant_id)
             if row is None or row.ended_at is not None:
                 return SaveOutcome.ENDED
@@ -145,31 +143,18 @@ class MemoryGrantStore:
                 )
             return SaveOutcome.SAVED
 
-    def renew(self, claim: Claim, *, seconds: float) -> bool:
-        """Extend the deadline of the claim if it still stands."""
-        with self._lock:
-            row = self.rows.get(claim.grant_id)
-            if row is None or not _stands(row, claim) or row.token_version != claim.redeems:
-                return False
-            assert row.standing is not None
-            deadline = self._clock.time() + seconds
-            self._write(row, standing=replace(row.standing, deadline=deadline))
-            return True
-
     def release(
         self, claim: Claim, verdict: Verdict, *, in_doubt: bool = False, retry_after: float | None = None
     ) -> bool:
         """Clear the claim by its id."""
-        follows = verdict.consequences
+        name = verdict.consequences.ledger_name
         with self._lock:
-            entry = self.ledger.get(claim.id)
-            if entry is not None and entry.verdict is None:
-                slot = None if follows.spent is False else entry.slot
-                self._tell_ledger(
-                    claim, verdict=follows.ledger_name, http_status=verdict.http_status, slot=slot
-                )
-            row = self.rows.get(claim.grant_id)
-            if row is None or not _stands(row, claim):
+            opened = self.ledger.get(claim.id)
+            if opened is not None and opened.verdict is None:
+                slot = None if verdict.consequences.spent is False else opened.slot
+                self._settle(claim, verdict=name, http_status=verdict.http_status, slot=slot)
+            row = self._row_of(claim)
+            if row is None:
                 return False
             if row.token_version != claim.redeems:
                 self._write(row, standing=None)
@@ -180,26 +165,21 @@ class MemoryGrantStore:
                 standing=None,
                 doubts=row.doubts + in_doubt,
                 retry_at=None if retry_after is None else self._clock.time() + retry_after,
-                failure=follows.ledger_name if failed else None,
+                failure=name if failed else None,
                 failure_code=verdict.code if failed else None,
                 failures=row.failures + 1 if failed else 0,
             )
             return True
 
     def end(
-        self,
-        grant_id: str,
-        reason: EndReason,
-        *,
-        claim: Claim | None = None,
-        verdict: Verdict | None = None,
+        self, grant_id: str, reason: EndReason, *, claim: Claim | None = None, verdict: Verdict | None = None
     ) -> bool:
         """End the row, or end it as far as the claim may."""
         with self._lock:
             ended = self._end(grant_id, reason, claim)
             if ended and claim is not None and verdict is not None:
                 name = verdict.consequences.ledger_name
-                self._tell_ledger(claim, verdict=name, http_status=verdict.http_status)
+                self._settle(claim, verdict=name, http_status=verdict.http_status)
             return ended
 
     def expire(self, grant_id: str, token_version: int) -> bool:
@@ -216,7 +196,7 @@ class MemoryGrantStore:
         row = self.rows.get(grant_id)
         if row is None or row.ended_at is not None:
             return False
-        if claim is not None and not (_stands(row, claim) and row.token_version == claim.redeems):
+        if claim is not None and (self._row_of(claim) is None or row.token_version != claim.redeems):
             return False
         self._write(row, standing=None, ended_at=self._clock.time(), end_reason=reason)
         return True
@@ -227,7 +207,12 @@ class MemoryGrantStore:
             for row in self.ledger.values()
         )
 
-    def _tell_ledger(self, claim: Claim, **outcome: Any) -> None:
+    def _row_of(self, claim: Claim) -> Grant | None:
+        """Return the row on which the claim still stands."""
+        row = self.rows.get(claim.grant_id)
+        return row if row is not None and _stands(row, claim) else None
+
+    def _settle(self, claim: Claim, **outcome: Any) -> None:
         if claim.id in self.ledger:
             self.ledger[claim.id] = replace(self.ledger[claim.id], **outcome)
 
@@ -240,7 +225,7 @@ def _stands(row: Grant, claim: Claim) -> bool:
 
 
 class MemoryWakeups:
-    """Wakes those who watch a grant when `wake` is called. ``is_notified``: what they take for granted."""
+    """Wakes those who watch a grant when `wake` is called. ``is_notified`` is what its watches say."""
 
     def __init__(self, clock: Clock, *, is_notified: bool = False) -> None:
         self.is_notified = is_notified
@@ -279,7 +264,7 @@ class MemoryWatch:
         return self._wakeups.is_notified
 
     def clear(self) -> None:
-        """Forget what was heard so far."""
+        """Reset the watch."""
         self.event.clear()
 
     def wait(self, seconds: float) -> bool:

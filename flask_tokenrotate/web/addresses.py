@@ -6,20 +6,15 @@ import logging
 import re
 from urllib.parse import quote, urlsplit
 
-from flask import Request, current_app, request, url_for
+from flask import current_app, request, url_for
 
-from ..loopback import is_loopback_in_browsers
+from ..loopback import is_on_loopback
 from .state import State
 
 logger = logging.getLogger("flask_tokenrotate")
 
 _SAFE_NEXT = re.compile(r"/(?![/\\])[!-\[\]-~]*\Z")
 _LONGEST_NEXT = 2000
-
-
-def is_on_loopback(request: Request) -> bool:
-    """Return whether the browser addressed the request to its own machine."""
-    return is_loopback_in_browsers(urlsplit(f"//{request.host}").hostname or "")
 
 
 def safe_next(address: str | None) -> str:
@@ -83,7 +78,7 @@ def _warn_of_missing_proxy_fix(state: State) -> None:
 def _warn_of_untrusted_hosts(state: State) -> None:
     """Say once that a visitor's Host header decides the redirect_uri, as long as nothing limits it."""
     trusted = current_app.config["TRUSTED_HOSTS"] is not None
-    if trusted or current_app.debug or is_on_loopback(request) or state.warned.of_hosts:
+    if trusted or current_app.debug or is_on_loopback(request.host) or state.warned.of_hosts:
         return
     state.warned.of_hosts = True
     logger.warning(

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
-
 import click
 from flask.cli import AppGroup, with_appcontext
 
 from ..errors import TokenRotateError
-from ..storage.operations.reseal import Resealed
 from .addresses import callback_path
 from .state import current_state
-
-if TYPE_CHECKING:
-    from ..storage.operations.audit import Redemption
 
 tokenrotate = AppGroup("tokenrotate", help="Keep OAuth 2 tokens fresh (Flask-TokenRotate).")
 
@@ -50,24 +43,24 @@ def sweep() -> None:
 
 
 @tokenrotate.command("new-key", with_appcontext=False)
-def new_key() -> None:
+def print_new_key() -> None:
     """Print a new key for TOKENROTATE_ENCRYPTION_KEYS."""
-    from ..storage.sealed.sealing import new_key as make_key
+    from ..maintenance import new_key
 
-    click.echo(make_key())
+    click.echo(new_key())
 
 
 @tokenrotate.command("rotate-keys")
 @with_appcontext
 def rotate_keys() -> None:
-    """Seal all stored tokens with the first key, while the application runs.
+    """Encrypt all stored tokens with the first key, while the application runs.
 
-    Give all workers both keys first (the new one in front), then run this; stopped, it is run
-    again. A row that no key opens is named and left alone; the exit code is 1 then.
+    Give all workers both keys first, the new one in front, then run this; if it is stopped, run it again. A
+    row that no key decrypts is named and left alone; the exit code is then 1.
     """
     try:
         # The second pass finds rows that another worker sealed with its own key in the meantime.
-        first, second = _one_pass(), _one_pass()
+        first, second = current_state().maintenance.reseal(), current_state().maintenance.reseal()
     except TokenRotateError as error:
         raise _Failure(error) from error
     click.echo(f"{first.resealed} resealed, {first.skipped} skipped, {len(second.unreadable)} unreadable.")
@@ -81,16 +74,6 @@ def rotate_keys() -> None:
     if second.unreadable:
         raise click.ClickException("Add the missing key to TOKENROTATE_ENCRYPTION_KEYS and run this again.")
     click.echo("The other keys may go once the sign-ins under way are over (TOKENROTATE_ATTEMPT_SECONDS).")
-
-
-def _one_pass() -> Resealed:
-    """Reseal all rows and return the sum over all batches."""
-    batches = list(current_state().maintenance.reseal())
-    return Resealed(
-        resealed=sum(each.resealed for each in batches),
-        skipped=sum(each.skipped for each in batches),
-        unreadable=tuple(unreadable for each in batches for unreadable in each.unreadable),
-    )
 
 
 @tokenrotate.command("doctor")
@@ -136,32 +119,13 @@ def urls(base_url: str | None) -> None:
 def history(grant_id: str) -> None:
     """Print what became of each redemption of a grant, oldest first. Times are UTC."""
     try:
-        story = current_state().maintenance.audit.history(grant_id)
+        redemptions = current_state().maintenance.history(grant_id)
     except TokenRotateError as error:
         raise _Failure(error) from error
-    if not story:
+    if not redemptions:
         raise click.ClickException(f"The ledger has no redemption of a grant {grant_id!r}.")
-    for redemption in story:
-        click.echo(_line(redemption))
-
-
-def _line(redemption: Redemption) -> str:
-    status = "" if redemption.http_status is None else f" (HTTP {redemption.http_status})"
-    outcome = f"{redemption.verdict}{status}" if redemption.verdict else "no outcome written"
-    took = (
-        ""
-        if redemption.settled_at is None
-        else f" {redemption.settled_at - redemption.claimed_at:.3f} s later"
-    )
-    attempt = {None: "unspent", 0: "first redemption", 1: "replay"}[redemption.slot]
-    return (
-        f"{_utc(redemption.claimed_at)}  version {redemption.version}: {redemption.holder} redeems "
-        f"version {redemption.redeems} ({attempt}) -> {outcome}{took}"
-    )
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ", timespec="milliseconds")
+    for redemption in redemptions:
+        click.echo(str(redemption))
 
 
 @tokenrotate.command("verify")
@@ -169,7 +133,7 @@ def _utc(seconds: float) -> str:
 def verify() -> None:
     """Audit the whole ledger; print each breach of the protocol and exit with 1 if there is one."""
     try:
-        breaches = current_state().maintenance.audit.breaches()
+        breaches = current_state().maintenance.breaches()
     except TokenRotateError as error:
         raise _Failure(error) from error
     for breach in breaches:
@@ -202,7 +166,7 @@ def rescue() -> None:
 def prune_ledger(days: float) -> None:
     """Delete old redemptions from the ledger; what the stored tokens depend on stays."""
     try:
-        pruned = current_state().maintenance.audit.prune(days=days)
+        pruned = current_state().maintenance.prune_ledger(days=days)
     except TokenRotateError as error:
         raise _Failure(error) from error
     click.echo(f"{pruned} redemptions older than {days:g} days were deleted.")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-from typing import Any
 
 from flask import Flask, Response, current_app, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
@@ -87,7 +86,7 @@ def _detail(error: TokenRotateError) -> str:
 
 
 def _problem(error: TokenRotateError) -> Response:
-    problem: dict[str, Any] = {
+    problem: dict[str, object] = {
         "type": "about:blank",
         "title": TITLES[error.status],
         "status": error.status,

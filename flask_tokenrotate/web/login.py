@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from flask import Blueprint, redirect, request, session, url_for
+from flask import Blueprint, current_app, redirect, request, session, url_for
 from werkzeug.wrappers import Response
 
+from .. import cookies
 from ..attempts import Attempt
 from ..errors import (
     CrossSiteRequest,
@@ -23,14 +23,15 @@ from ..errors import (
     SignInFailed,
     UnknownProvider,
 )
+from ..providers.authorize import authorization_url
 from ..rotation.tokens import Secret, parse_scopes
 from ..rotation.verdict import Misconfigured, Refused, Rotated, Verdict
 from ..sessions import grants_in_session as sessions
-from .addresses import callback_url, is_cross_site, is_on_loopback, safe_next
+from .addresses import callback_url, is_cross_site, safe_next
 from .callback_errors import denied_or_broken, malformed, mismatch, other_issuer
 from .error_responses import private, wants_html
 from .identity import who_signed_in
-from .request import declared_scopes
+from .require_fresh_token import declared_scopes
 from .sign_in import kept_if_abandoned, sign_in, sign_out
 from .state import State, current_state
 
@@ -45,12 +46,12 @@ _LONGEST = {"state": 64, "code": 4096, "iss": 2048, "error": 256}
 
 
 def _cookie_name(oauth_state: Secret) -> str:
-    """Each attempt has a cookie of its own, so that two tabs which begin together both end well.
+    """Each attempt has a cookie of its own, so that two tabs which begin together both end well."""
+    return cookies.host_bound(f"{_COOKIE}-{oauth_state.fingerprint()}", request)
 
-    The ``__Host-`` prefix keeps other hosts of the domain from planting the cookie; it wants TLS.
-    """
-    name = f"{_COOKIE}-{oauth_state.fingerprint()}"
-    return f"__Host-{name}" if request.is_secure else name
+
+def _is_secure() -> bool:
+    return cookies.is_secure(current_app, request)
 
 
 def _browser_id(oauth_state: Secret) -> Secret | None:
@@ -90,7 +91,7 @@ def login(provider: str) -> Response:
         scopes=frozenset(profile.scopes) | _asked_scopes() | sessions.asked_scopes(session, provider),
     )
     state.attempts.begin(oauth_state, Secret(browser), attempt, seconds=state.settings.attempt_seconds)
-    address = state.authorization_url(
+    address = authorization_url(
         profile,
         redirect_uri=attempt.redirect_uri,
         state=oauth_state,
@@ -110,7 +111,7 @@ def _begun_at_another_host(state: State) -> bool:
 
 
 def _at_the_public_origin(state: State, provider: str) -> str:
-    query: dict[str, Any] = {**request.args.to_dict(), _HOP: "1"}
+    query: dict[str, str] = {**request.args.to_dict(), _HOP: "1"}
     path = url_for("tokenrotate.login", provider=provider, _external=False)
     return f"{state.settings.base_url}{path}?{urlencode(query)}"
 
@@ -127,7 +128,7 @@ def _bind_browser(response: Response, oauth_state: Secret, browser: str, seconds
         max_age=int(seconds),
         path="/",
         httponly=True,
-        secure=request.is_secure or not is_on_loopback(request),
+        secure=_is_secure(),
         samesite="Lax",
     )
 
@@ -163,7 +164,7 @@ def callback(provider: str) -> Response:
         claims = who_signed_in(state, profile, verdict.response, attempt)
         sign_in(state, provider, verdict.response, profile.subject(claims), claims, attempt=attempt)
     response = redirect(attempt.next_url, code=303)
-    response.delete_cookie(_cookie_name(oauth_state), secure=request.is_secure)
+    response.delete_cookie(_cookie_name(oauth_state), secure=_is_secure())
     return private(response)
 
 

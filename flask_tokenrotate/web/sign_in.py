@@ -13,7 +13,8 @@ from ..attempts import Attempt
 from ..errors import ConfigurationError, TokenRotateError
 from ..rotation.tokens import Grant, NewGrant, TokenResponse
 from ..sessions import grants_in_session as sessions
-from .request import forget_request
+from ..sessions.chosen_interface import login_id_of, regenerate
+from .request_grants import forget_request
 from .signals import signed_in
 from .state import State
 
@@ -36,8 +37,11 @@ def sign_in(
     that it replaces is ended in the same transaction.
     """
     replaces = sessions.grant_id(session, provider)
-    grant = add_grant(state, provider, response, subject, claims, user_id=user_id, replaces=replaces)
-    sessions.regenerate(session)
+    login_id = login_id_of(session)
+    grant = add_grant(
+        state, provider, response, subject, claims, user_id=user_id, replaces=replaces, login_id=login_id
+    )
+    regenerate(session)
     sessions.attach(session, provider, grant.id, grant.user_id, () if attempt is None else attempt.scopes)
     forget_request()
     signed_in.send(
@@ -60,6 +64,7 @@ def add_grant(
     *,
     user_id: str | None = None,
     replaces: str | None = None,
+    login_id: str | None = None,
 ) -> Grant:
     """Store a new grant; its user is ``user_id``, else what `TokenRotate.identify` says, else the subject.
 
@@ -69,7 +74,7 @@ def add_grant(
     if user_id is None:
         user_id = subject if identify is None else identify(provider, claims)
     check_user_id(user_id)
-    new = NewGrant(provider=provider, response=response, subject=subject, user_id=user_id)
+    new = NewGrant(provider=provider, response=response, subject=subject, user_id=user_id, login_id=login_id)
     grant = state.grants.add(new, replaces=replaces)
     if replaces is not None:
         state.rotation.tokens.forget(replaces)
@@ -103,7 +108,7 @@ def kept_if_abandoned(state: State, provider: str, response: TokenResponse) -> I
 def sign_out_everywhere(state: State, user_id: str) -> int:
     """End all grants and sessions of the user, then revoke; return how many grants ended."""
     check_user_id(user_id)
-    ended = state.sessions.end_everywhere(user_id)
+    ended = state.end_everywhere(user_id)
     for grant_id in ended:
         state.rotation.tokens.forget(grant_id)
     forget_request()
@@ -120,6 +125,6 @@ def sign_out(state: State, provider: str) -> bool:
     # The row first: if the database is away the user learns that nothing was signed out.
     state.rotation.ending.sign_out(grant_id)
     sessions.detach(session, provider)
-    sessions.regenerate(session)
+    regenerate(session)
     forget_request()
     return True

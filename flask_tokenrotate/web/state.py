@@ -2,80 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, current_app
 from flask.sessions import SessionInterface
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, GrantUnreadable
+from ..rotation.sighting import Fresh, Sighting
+from ..sessions.chosen_interface import refuse_cookie_sessions
 
 if TYPE_CHECKING:
+    from requests_oauthlib import OAuth2Session
+
     from ..attempts import AttemptStore
     from ..config import Settings
+    from ..maintenance import Maintenance
     from ..providers.endpoint import OAuthEndpoint
     from ..providers.profile import Provider
-    from ..providers.resource import ProtectedSession
     from ..rotation.assembly import Rotation
     from ..rotation.ports import Clock, GrantStore
-    from ..rotation.tokens import Secret
+    from ..rotation.tokens import Grant
     from ..sessions.store import SqlSessionStore
-    from ..storage.operations.audit import Audit
-    from ..storage.operations.reseal import Resealed
-    from ..storage.operations.survey import Survey
     from ..threads import CallersThread, RotationThreads
 
 
 EXTENSION = "tokenrotate"
 
 
-class AuthorizationUrl(Protocol):
-    """Returns the address that the browser is sent to: `providers.authorize.authorization_url`."""
-
-    def __call__(
-        self,
-        provider: Provider,
-        *,
-        redirect_uri: str,
-        state: Secret,
-        verifier: Secret,
-        nonce: Secret,
-        scopes: Iterable[str],
-    ) -> str: ...
-
-
 Identify = Callable[[str, Mapping[str, Any]], str | None]
-
-
-class Maintenance(Protocol):
-    """What commands and the doctor do with the whole database; raises the errors of `ports.GrantStore`."""
-
-    def create_tables(self) -> None:
-        """Create the tables that do not exist."""
-        ...
-
-    @property
-    def audit(self) -> Audit:
-        """The ledger, for people."""
-        ...
-
-    @property
-    def key_fingerprints(self) -> tuple[str, ...]:
-        """The fingerprints of the configured keys, the sealing one first."""
-        ...
-
-    def survey(self, sample: int) -> Survey:
-        """Open so many grants, and compare the clocks."""
-        ...
-
-    def grants_by_key(self) -> dict[str, int]:
-        """Count the grants by the fingerprint of the key that sealed them."""
-        ...
-
-    def reseal(self) -> Iterator[Resealed]:
-        """Give all grants the first key, batch by batch."""
-        ...
 
 
 @dataclass(slots=True)
@@ -92,21 +49,25 @@ class State:
     """The wired parts of one application. Made by `TokenRotate.init_app`, read by everything in `web`.
 
     ``provider`` returns a profile by name or raises `UnknownProvider`; ``provider_names`` lists the
-    registered ones. ``api`` returns the session for calls with an access token. ``prune`` deletes what
-    has expired, table by table. ``identify`` maps (provider, claims) to the application's own user id.
-    ``accepted_sessions`` is the session interface that was last found to keep sessions on the server.
+    registered ones. ``end_everywhere`` ends all sessions and grants of a user and returns the grants' ids.
+    ``api`` makes a session for API calls from two functions: one reads the token, one replaces a refused
+    one. ``read_row`` makes a grant of a row that was read with its session; None where the grants are not in
+    the database of the sessions. ``prune`` deletes what has expired, table by table. ``identify`` maps
+    (provider, claims) to the application's own user id. ``accepted_sessions`` is the session interface that
+    was last found to keep sessions on the server.
     """
 
     settings: Settings
     grants: GrantStore
     attempts: AttemptStore
     sessions: SqlSessionStore
+    end_everywhere: Callable[[str], list[str]]
     maintenance: Maintenance
     endpoint: OAuthEndpoint
-    authorization_url: AuthorizationUrl
-    api: Callable[[], ProtectedSession]
+    api: Callable[[Callable[[], Fresh], Callable[[Fresh], Fresh]], OAuth2Session]
     rotation: Rotation
     threads: RotationThreads | CallersThread
+    read_row: Callable[[Any], Grant] | None
     clock: Clock
     provider: Callable[[str], Provider]
     provider_names: Callable[[], tuple[str, ...]]
@@ -114,6 +75,26 @@ class State:
     identify: Callable[[], Identify | None]
     warned: Warned = field(default_factory=Warned)
     accepted_sessions: SessionInterface | None = None
+
+    def rows_of(self, session: Any) -> dict[str, Sighting] | None:
+        """Return the grants that were read with the session, by id; None where none can be.
+
+        One that cannot be decrypted is left out: who needs it reads it again, and meets the error.
+        """
+        joined = getattr(session, "joined_grants", None)
+        if joined is None or self.read_row is None:
+            return None
+        rows = {}
+        for grant_id, row in joined().items():
+            with suppress(GrantUnreadable):
+                rows[grant_id] = Sighting(self.read_row(row), session.stored.read_at)
+        return rows
+
+    def check_session_interface(self, app: Flask) -> None:
+        """Raise `ConfigurationError` where the application has set cookie sessions up since `init_app`."""
+        if self.accepted_sessions is not app.session_interface:
+            refuse_cookie_sessions(app, allow_cookie_sessions=self.settings.allow_cookie_sessions)
+            self.accepted_sessions = app.session_interface
 
     def provider_name(self, name: str | None) -> str:
         """Return ``name``, or the only registered provider when it is None."""

@@ -19,8 +19,7 @@ from flask_tokenrotate import TokenRotate, grant_ended
 from flask_tokenrotate.rotation.token_response import ResponseRules
 from flask_tokenrotate.rotation.tokens import Secret, TokenResponse
 from flask_tokenrotate.rotation.verdict import HttpResponse, Rotated, Unknown, verdict
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import FakeProvider, LoginAs
 from tests.web.conftest import MakeApp
 
 HTML = {"Accept": "text/html"}
@@ -138,7 +137,7 @@ class TestRows:
         """Who can write to the database cannot give one user another's tokens; control: before, it opens."""
         grant = login_as(client, "alice")
         assert client.get("/me").json["user"] == "alice"
-        app.extensions["tokenrotate"].rotator.forget(grant.id)
+        app.extensions["tokenrotate"].rotation.tokens.forget(grant.id)
         columns(app, "UPDATE tokenrotate_grants SET user_id = 'mallory', subject = 'mallory'")
         assert client.get("/me").json["code"] == "grant_unreadable"
 

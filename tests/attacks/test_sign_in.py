@@ -13,8 +13,7 @@ from flask.testing import FlaskClient
 
 from flask_tokenrotate.rotation.tokens import Secret
 from flask_tokenrotate.rotation.verdict import Rotated
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import FakeProvider, LoginAs
 from tests.web.conftest import MakeApp
 
 Answered = Callable[..., dict[str, str]]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from example_app.processes import free_ports
 
-ROOT = Path(__file__).parent.parent.parent
+from ..servers.processes import ROOT
 
 
 @contextmanager

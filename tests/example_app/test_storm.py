@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,9 @@ from sqlalchemy import create_engine, text
 from example_app import __main__ as command
 from example_app.storm import Figures, percentile, table
 
-from ..engines import ENGINES
-from .demo import ROOT
+from ..proofs.storms.run import run_storm, wrong
+from ..servers import ENGINES
+from ..servers.processes import ROOT
 
 KEYS = [
     "requests_ok",
@@ -39,33 +38,6 @@ GOOD = Figures(
 )
 
 
-def run_storm(folder: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    """Run a storm and return the finished process and what it wrote as JSON."""
-    file = folder / "figures.json"
-    command = [sys.executable, "-m", "example_app", "--storm", "--json", str(file), *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert file.exists(), done.stderr
-    return done, json.loads(file.read_text())
-
-
-def assert_protected(figures: Mapping[str, Any], *, requests: int) -> None:
-    """Check that every request was answered and that each refresh token was redeemed once."""
-    assert figures["requests_ok"] == requests
-    assert figures["requests_failed"] == 0
-    assert figures["redemptions_per_expiry"] == 1.0
-    assert figures["families_revoked"] == 0
-    assert figures["sessions_lost"] == 0
-
-
-def assert_unprotected(figures: Mapping[str, Any], *, requests: int) -> None:
-    """Check that the same traffic does harm without the extension, or the storm proves nothing."""
-    assert figures["requests_ok"] + figures["requests_failed"] == requests
-    assert figures["requests_failed"] > 0
-    assert figures["redemptions_per_expiry"] > 1
-    assert figures["families_revoked"] > 0
-    assert figures["sessions_lost"] > 0
-
-
 def test_a_small_storm(tmp_path: Path) -> None:
     """The extension redeems once and loses nothing; the control in the same run loses sessions."""
     done, figures = run_storm(tmp_path, "--sessions", "4", "--requests", "4", "--processes", "2")
@@ -75,8 +47,7 @@ def test_a_small_storm(tmp_path: Path) -> None:
         assert list(figures[name]) == KEYS
         assert all(type(value) in (int, float) for value in figures[name].values())
         assert 0 < figures[name]["p50_ms"] <= figures[name]["p99_ms"]
-    assert_protected(figures["protected"], requests=16)
-    assert_unprotected(figures["unprotected"], requests=16)
+    assert wrong(figures, requests=16) == []
     assert "redemptions per expiry" in done.stdout
 
 
@@ -87,7 +58,7 @@ def test_a_small_storm_on_a_server(database: str, tmp_path: Path) -> None:
     options = ["--sessions", "2", "--requests", "4", "--processes", "2", "--database", database]
     done, figures = run_storm(tmp_path, *options)
     assert done.returncode == 0, done.stderr
-    assert_protected(figures["protected"], requests=8)
+    assert wrong(figures, requests=8) == []
     engine = create_engine(database)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM tokenrotate_grants")).scalar() == 2

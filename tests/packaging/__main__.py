@@ -7,21 +7,26 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent.parent.parent / "flask_tokenrotate"
+ROOT = Path(__file__).parent.parent.parent
+PACKAGE = ROOT / "flask_tokenrotate"
+PLUGIN = "pytest_flask_tokenrotate.py"
 
 
 def wanted() -> set[str]:
-    """Return every file of the package, as it has to be in an archive."""
+    """Return every file of the package and the pytest plugin, as they have to be in an archive."""
     return {
-        str(path.relative_to(PACKAGE.parent))
-        for path in PACKAGE.rglob("*")
-        if path.suffix in (".py", ".html", ".typed") and "__pycache__" not in path.parts
+        PLUGIN,
+        *(
+            str(path.relative_to(ROOT))
+            for path in PACKAGE.rglob("*")
+            if path.suffix in (".py", ".html", ".typed") and "__pycache__" not in path.parts
+        ),
     }
 
 
 def check(names: set[str], archive: Path, *, others: tuple[str, ...]) -> list[str]:
     """Return what is missing from an archive, and what has no place in it."""
-    strangers = {name for name in names if not name.startswith(("flask_tokenrotate/", *others))}
+    strangers = {name for name in names if not name.startswith(("flask_tokenrotate/", PLUGIN, *others))}
     return [
         *(f"{archive.name}: {name} is missing" for name in sorted(wanted() - names)),
         *(f"{archive.name}: {name} has no place in it" for name in sorted(strangers)),

@@ -19,9 +19,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from flask_tokenrotate.providers.call import Call
 from flask_tokenrotate.providers.endpoint import OAuthEndpoint
 from flask_tokenrotate.providers.profile import Provider
 from flask_tokenrotate.rotation.tokens import Secret
+from flask_tokenrotate.rotation.verdict import Verdict
 
 Script = Callable[[socket.socket], None]
 
@@ -55,14 +57,26 @@ class Request:
 
 
 class Server:
-    """Accepts connections in a thread; ``script`` is run on each after its request was read."""
+    """Accepts connections in a thread; ``script`` is run on each after its request was read.
 
-    def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None, reads: bool = True) -> None:
+    ``buffer`` bounds, in bytes, what the kernel takes in while nobody reads.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        *,
+        tls: ssl.SSLContext | None = None,
+        reads: bool = True,
+        buffer: int | None = None,
+    ) -> None:
         self.requests: list[Request] = []
         self.connections = 0
         self.done = threading.Event()
         self._script, self._tls, self._reads = script, tls, reads
         self._listener = socket.create_server(("127.0.0.1", 0))
+        if buffer is not None:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.port = self._listener.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -166,9 +180,7 @@ class Client:
 
     def give(self, *, connect_seconds: float) -> None:
         """Set the time to connect."""
-        self.endpoint = OAuthEndpoint(
-            lambda name: self.profile, self.clock, connect_seconds=connect_seconds, revoke_seconds=2.0
-        )
+        self.endpoint = OAuthEndpoint(lambda name: self.profile, self.clock, connect_seconds=connect_seconds)
 
     def at(self, url: str, **fields: object) -> Provider:
         """Register the provider anew, with its endpoints at ``url``."""
@@ -183,8 +195,18 @@ class Client:
         self.profile = Provider(name="acme", **{**values, **fields})  # type: ignore[arg-type]
         return self.profile
 
-    def redeem(self, seconds: float = 5.0) -> object:
-        return self.endpoint.redeem("acme", Secret("rt-1"), deadline=self.clock.monotonic() + seconds)
+    def redeem(self, seconds: float = 5.0, keep_waiting: Callable[[], float] | None = None) -> Verdict:
+        """Redeem, sending and waiting for ``seconds`` unless ``keep_waiting`` says otherwise."""
+        deadline = self.clock.monotonic() + seconds
+        return self.endpoint.redeem(
+            "acme", Secret("rt-1"), send_by=deadline, keep_waiting=keep_waiting or (lambda: deadline)
+        )
+
+
+def call_until(clock: SystemClock, seconds: float) -> Call:
+    """Return a call with one deadline, ``seconds`` from now."""
+    deadline = clock.monotonic() + seconds
+    return Call(clock, send_by=deadline, connect_seconds=1, keep_waiting=lambda: deadline)
 
 
 @pytest.fixture

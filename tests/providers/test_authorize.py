@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from flask_tokenrotate.providers.authorize import authorization_url, code_challenge
 from flask_tokenrotate.providers.build import build_provider
 from flask_tokenrotate.rotation.tokens import Secret
+
+VERIFIER = Secret("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
+CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 FIELDS: dict[str, Any] = {
     "client_id": "me&you",
@@ -22,7 +26,7 @@ def query(fields: dict[str, Any] | None = None, **options: Any) -> dict[str, str
         build_provider("acme", FIELDS, fields or {}),
         redirect_uri="https://app.example/auth/acme/callback",
         state=Secret("st-1"),
-        challenge="ch-1",
+        verifier=VERIFIER,
         **options,
     )
     parts = urlsplit(url)
@@ -32,8 +36,7 @@ def query(fields: dict[str, Any] | None = None, **options: Any) -> dict[str, str
 
 def test_code_challenge_is_that_of_the_rfc() -> None:
     """The example of RFC 7636 appendix B."""
-    verifier = Secret("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
-    assert code_challenge(verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+    assert code_challenge(VERIFIER) == CHALLENGE
 
 
 def test_request_has_what_the_protocol_needs() -> None:
@@ -44,7 +47,7 @@ def test_request_has_what_the_protocol_needs() -> None:
         "client_id": "me&you",
         "redirect_uri": "https://app.example/auth/acme/callback",
         "state": "st-1",
-        "code_challenge": "ch-1",
+        "code_challenge": CHALLENGE,
         "code_challenge_method": "S256",
     }
 
@@ -57,9 +60,13 @@ def test_scopes_and_nonce() -> None:
     assert query(fields, nonce=Secret("n-1"))["nonce"] == "n-1"
 
 
-def test_extra_parameters_never_replace_the_protocols_own() -> None:
-    """A parameter for one sign-in wins over the profile's, and neither over state or challenge."""
+def test_a_profile_never_replaces_the_protocols_own() -> None:
+    """A profile adds parameters and cannot replace the protocol's own, however it was made."""
     fields = {"authorize_params": {"prompt": "consent", "hd": "a.example"}}
-    sent = query(fields, extra={"prompt": "login", "state": "evil", "code_challenge_method": "plain"})
-    assert (sent["prompt"], sent["hd"]) == ("login", "a.example")
-    assert (sent["state"], sent["code_challenge_method"]) == ("st-1", "S256")
+    sent = query(fields)
+    assert (sent["prompt"], sent["hd"]) == ("consent", "a.example")
+    provider = build_provider("acme", FIELDS)
+    forged = replace(provider, authorize_params={"state": "evil", "response_type": "token"})
+    url = authorization_url(forged, redirect_uri="https://app.example", state=Secret("s"), verifier=VERIFIER)
+    again = parse_qs(urlsplit(url).query)
+    assert (again["state"], again["response_type"]) == (["s"], ["code"])

@@ -63,6 +63,18 @@ def test_token_request_shape(serve: Serve, client: Client) -> None:
     assert "scope" not in request.form
 
 
+def test_bodies_are_oauthlibs(serve: Serve, client: Client) -> None:
+    """Byte for byte what oauthlib prepares, then the client's credentials; encoded once."""
+    extra = {"audience": "é&=", "body": "mine", "empty": ""}
+    request = seen(
+        serve, client, client_auth="post", client_secret=Secret("p:s w"), client_id="me:é", token_params=extra
+    )
+    assert request.raw.partition(b"\r\n\r\n")[2] == (
+        b"audience=%C3%A9%26%3D&body=mine&empty=&grant_type=refresh_token&refresh_token=rt-1"
+        b"&client_id=me%3A%C3%A9&client_secret=p%3As+w"
+    )
+
+
 def test_exchange(serve: Serve, client: Client, clock: SystemClock) -> None:
     """The code goes with its verifier and redirect_uri, and its answer is read by the same table."""
     server = serve(says(http(200, TOKENS)))

@@ -76,7 +76,7 @@ def test_our_own_calls_at_debug(serve: Serve, client: Client, caplog: pytest.Log
     client.at(server.url, client_auth="post", client_secret=Secret(f"cs-{CANARY}"))
     deadline = client.clock.monotonic() + 5
     refresh_token = Secret(f"rt-{CANARY}")
-    client.endpoint.redeem("acme", refresh_token, deadline=deadline)
+    client.endpoint.redeem("acme", refresh_token, send_by=deadline, keep_waiting=lambda: deadline)
     client.endpoint.exchange(
         "acme",
         Secret(f"code-{CANARY}"),

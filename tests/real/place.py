@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, create_engine, select
-from sqlalchemy.pool import NullPool
-
-from flask_tokenrotate.storage.database.schema import grants
 from flask_tokenrotate.testing import FakeProvider
-
-from .storm import Visitor, gunicorn, settings
-
-APPLICATION = "tests.real.application:create_app()"
+from tests.servers.processes import is_stopped
+from tests.servers.rows import claim_holder
+from tests.servers.visitors import Visitor
+from tests.servers.web import APPLICATION, gunicorn, settings
 
 
 @dataclass(frozen=True)
@@ -31,36 +25,20 @@ class Place:
     provider: FakeProvider
 
     def visitor(self, provider: str, **tokens: Any) -> tuple[Visitor, str]:
-        """Return a visitor and their grant; the access token has run out unless ``expires_in`` is given."""
+        """Return a visitor and their grant; the access token has expired unless ``expires_in`` is given."""
         visitor = Visitor(self.url)
         return visitor, visitor.sign_in(self.provider.mint(**{"expires_in": -1, **tokens}), provider)
 
-    def row(self, grant: str) -> Row[Any]:
-        """Return the grant's row."""
-        with create_engine(self.database, poolclass=NullPool).connect() as connection:
-            return connection.execute(select(grants).where(grants.c.id == grant)).one()
-
     def holder(self, grant: str) -> int:
         """Return the process that holds the claim."""
-        return int(self.row(grant).claim_holder.split(":")[1])
+        holder = claim_holder(self.database, grant)
+        assert holder is not None, "nobody holds the claim"
+        return holder
 
     def stopped_holder(self, grant: str) -> int | None:
         """Return the process that holds the claim if it has been stopped."""
-        if self.row(grant).claim_holder is None:
-            return None
-        pid = self.holder(grant)
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return pid if state == "T" else None
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """Keep a process stopped for the time of the block."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
+        holder = claim_holder(self.database, grant)
+        return holder if holder is not None and is_stopped(holder) else None
 
 
 @contextmanager

@@ -18,15 +18,15 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from flask_tokenrotate.rotation.rescue import Rescuer
 from sqlalchemy import Engine, create_engine, event
 
 from flask_tokenrotate import TokenRotate, current_token, require_fresh_token
 from flask_tokenrotate.rotation.redeemer import Redeemer
-from flask_tokenrotate.rotation.rescue import Rescuer
 from flask_tokenrotate.storage.database import transactions
 from flask_tokenrotate.testing import FakeProvider
 from tests.conftest import available
-from tests.engines import Unavailable
+from tests.servers import Unavailable
 
 pytestmark = pytest.mark.long
 
@@ -79,7 +79,7 @@ def _write_ahead(connection: Any, record: object) -> None:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A place whose database is on a small disk of its own; nobody waits long for a lock."""
-    monkeypatch.setattr(transactions, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(transactions, "KEEP_TRYING_SECONDS", 0.2)
     disk = tmp_path / "disk"
     disk.mkdir()
     available(lambda: _mount(disk))

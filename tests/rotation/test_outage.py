@@ -16,7 +16,7 @@ from flask_tokenrotate.rotation.tokens import NewGrant, Secret, TokenResponse, T
 from flask_tokenrotate.rotation.verdict import Verdict
 from flask_tokenrotate.testing import FakeProvider, ManualClock, MemoryGrantStore
 
-from .processes import a_policy, a_process
+from .processes import SETTINGS, a_policy, a_process
 
 SESSIONS = 100
 AWAY = 60
@@ -48,7 +48,9 @@ class Deployment:
     def __init__(self, provider: FakeProvider, clock: ManualClock) -> None:
         self.clock, self.store = clock, MemoryGrantStore(clock)
         profile = build_provider("fake", provider.registration())
-        self.endpoint = CountingEndpoint(lambda name: profile, clock)
+        self.endpoint = CountingEndpoint(
+            lambda name: profile, clock, connect_seconds=SETTINGS.connect_seconds
+        )
         self.process = a_process(
             self.store,
             self.endpoint,

@@ -11,6 +11,7 @@ from sqlalchemy import Double, bindparam, create_engine, select
 from flask_tokenrotate.attempts import AttemptStore
 from flask_tokenrotate.rotation.ports import GrantStore
 from flask_tokenrotate.rotation.tokens import Claim, Grant, NewGrant, Secret, TokenResponse, TokenSet
+from flask_tokenrotate.rotation.verdict import Busy, Refused, Unknown
 from flask_tokenrotate.storage.attempts import SqlAttemptStore
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.schema import redemptions
@@ -18,9 +19,9 @@ from flask_tokenrotate.storage.database.tables import create_tables
 from flask_tokenrotate.storage.grants import SqlGrantStore
 from flask_tokenrotate.storage.sealed.sealing import sealer_from
 from flask_tokenrotate.testing.clock import ManualClock
-from flask_tokenrotate.testing.memory import MemoryGrantStore
+from flask_tokenrotate.testing.memory import MemoryAttemptStore, MemoryGrantStore
 
-SEALER = sealer_from(None, "a secret key for tests")
+SEALER = sealer_from((), "a secret key for tests")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,28 +78,52 @@ def clock_in_statements(clock: ManualClock) -> Callable[[], Any]:
     return lambda: bindparam(None, type_=Double(), callable_=clock.time)
 
 
+LedgerLine = tuple[str, int | None, str | None, int | None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stores:
-    """What a contract test works with."""
+    """What a contract test works with.
+
+    ``ledger`` returns claim id, slot, verdict and HTTP status of each claim of a grant, oldest first.
+    """
 
     grants: GrantStore
     attempts: AttemptStore
     clock: ManualClock
-    database: Database | None = None
+    ledger: Callable[[str], list[LedgerLine]]
 
-    def ledger(self, grant_id: str) -> list[tuple[str, int | None, str | None, int | None]]:
-        """Return claim id, slot, verdict and HTTP status of each claim of the grant, oldest first."""
-        if self.database is None:
-            assert isinstance(self.grants, MemoryGrantStore)
-            return [
-                (row.claim.id, row.slot, row.verdict, row.http_status)
-                for row in self.grants.ledger.values()
-                if row.claim.grant_id == grant_id
-            ]
-        row = redemptions.c
-        story = select(row.claim_id, row.slot, row.verdict, row.http_status).order_by(row.version)
-        with self.database.engine().connect() as connection:
+
+def memory_stores(clock: ManualClock) -> Stores:
+    """Return the stores in memory."""
+    store = MemoryGrantStore(clock)
+
+    def ledger(grant_id: str) -> list[LedgerLine]:
+        return [
+            (row.claim.id, row.slot, row.verdict, row.http_status)
+            for row in store.ledger.values()
+            if row.claim.grant_id == grant_id
+        ]
+
+    return Stores(grants=store, attempts=MemoryAttemptStore(clock), clock=clock, ledger=ledger)
+
+
+def stores_on(database: Database, clock: ManualClock) -> Stores:
+    """Return the stores on ``database``; see `clock_in_statements`."""
+    row = redemptions.c
+    story = select(row.claim_id, row.slot, row.verdict, row.http_status).order_by(row.version)
+
+    def ledger(grant_id: str) -> list[LedgerLine]:
+        with database.engine().connect() as connection:
             return [tuple(each) for each in connection.execute(story.where(row.grant_id == grant_id))]
+
+    grants, attempts = sql_stores(database)
+    return Stores(grants=grants, attempts=attempts, clock=clock, ledger=ledger)
+
+
+BUSY = Busy(cause="http_503", http_status=503)
+UNKNOWN = Unknown(cause="no_response")
+REFUSED = Refused(error="invalid_grant", http_status=400)
 
 
 RESPONSE = TokenResponse(

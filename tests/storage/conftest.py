@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,18 +11,18 @@ from sqlalchemy import make_url
 from flask_tokenrotate.storage import attempts, grants, ledger, statements
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.testing.clock import ManualClock
-from flask_tokenrotate.testing.memory import MemoryAttemptStore, MemoryGrantStore
 
 from ..conftest import available
-from ..engines import ENGINES, Servers
-from ..engines.galera import Galera
-from ..engines.pgbouncer import OPTIONS, PgBouncer
-from ..engines.servers import execute
-from .backends import VARIANTS, Stores, Variant, clock_in_statements, sql_stores
+from ..servers import ENGINES, Servers
+from ..servers.databases import execute
+from ..servers.galera import Galera
+from ..servers.pgbouncer import OPTIONS, PgBouncer
+from .backends import VARIANTS, Stores, Variant, clock_in_statements, memory_stores, stores_on
 
 LONG = [pytest.mark.long, pytest.mark.engine]
 BACKENDS = [
-    pytest.param("memory", id="memory"),
+    # A store of your own: a function that returns `backends.Stores` on a clock, as this one does.
+    pytest.param(memory_stores, id="memory"),
     *ENGINES,
     *(pytest.param(variant, id=str(variant), marks=LONG) for variant in VARIANTS),
     pytest.param("galera", id="galera", marks=LONG),
@@ -75,10 +75,12 @@ def _open(request: pytest.FixtureRequest, servers: Servers, backend: str | Varia
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-def opened(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Database | None]:
-    """The database under test, None for the store in memory."""
-    if request.param == "memory":
-        yield None
+def opened(
+    request: pytest.FixtureRequest, servers: Servers
+) -> Iterator[Database | Callable[[ManualClock], Stores]]:
+    """The database under test, or what makes stores that need none."""
+    if callable(request.param):
+        yield request.param
         return
     database = _open(request, servers, request.param)
     yield database
@@ -86,14 +88,15 @@ def opened(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Databas
 
 
 @pytest.fixture
-def stores(opened: Database | None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stores]:
+def stores(
+    opened: Database | Callable[[ManualClock], Stores], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Stores]:
     """Both stores; after the test no connection may be checked out."""
     clock = ManualClock()
-    if opened is None:
-        yield Stores(grants=MemoryGrantStore(clock), attempts=MemoryAttemptStore(clock), clock=clock)
+    if not isinstance(opened, Database):
+        yield opened(clock)
         return
     for module in (grants, statements, attempts, ledger):
         monkeypatch.setattr(module, "db_now", clock_in_statements(clock))
-    grant_store, attempt_store = sql_stores(opened)
-    yield Stores(grants=grant_store, attempts=attempt_store, clock=clock, database=opened)
+    yield stores_on(opened, clock)
     assert opened.engine().pool.checkedout() == 0  # type: ignore[attr-defined]

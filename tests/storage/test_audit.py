@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, get_args
 
 import pytest
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, null, select, update
 from sqlalchemy.schema import DropIndex
 
 from flask_tokenrotate.errors import LedgerConflict
-from flask_tokenrotate.rotation.ports import Release
+from flask_tokenrotate.rotation.verdict import CONSEQUENCES, Busy, Verdict
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.schema import grants, redemptions
 from flask_tokenrotate.storage.database.tables import create_tables
@@ -19,7 +20,7 @@ from flask_tokenrotate.storage.grants import SqlGrantStore
 from flask_tokenrotate.storage.ledger import opened as opened_in_ledger
 from flask_tokenrotate.storage.operations.audit import Audit
 
-from .backends import SEALER, claimed, loaded, new_grant, sql_stores, token_set
+from .backends import BUSY, REFUSED, SEALER, UNKNOWN, claimed, loaded, new_grant, sql_stores, token_set
 
 DAY = 86400.0
 
@@ -51,14 +52,12 @@ def execute(opened: Database, *statements: Any) -> None:
 def eventful(store: SqlGrantStore) -> str:
     """Take a grant through busy, doubt, replay, rotation and a refusal; return its id."""
     grant = store.add(new_grant())
-    store.release(
-        claimed(store, grant), Release(retry_after=1.0, failure="busy", verdict="busy", http_status=503)
-    )
+    store.release(claimed(store, grant), BUSY, retry_after=1.0)
     doubtful = claimed(store, loaded(store, grant.id))
-    store.release(doubtful, Release(in_doubt=True, verdict="unknown"))
+    store.release(doubtful, UNKNOWN, in_doubt=True)
     store.save(grant, claimed(store, loaded(store, grant.id), doubts=1), token_set(1), http_status=200)
     last = claimed(store, loaded(store, grant.id))
-    store.end(grant.id, "refused", claim=last, http_status=400)
+    store.end(grant.id, "refused", claim=last, verdict=REFUSED)
     return grant.id
 
 
@@ -189,6 +188,47 @@ def test_each_planted_breach_is_found(opened: Database, store: SqlGrantStore, re
     assert Audit(opened).breaches() == []
     execute(opened, PLANTED[reads])
     assert any(reads in breach.what for breach in Audit(opened).breaches())
+
+
+def slot_contradicts(opened: Database, store: SqlGrantStore, verdict: str, *, unspent: bool) -> bool:
+    """Plant a verdict with the slot that does not go with it; return whether the audit reports the slot."""
+    grant = store.add(new_grant())
+    claimed(store, grant)
+    slot = redemptions.c.slot if unspent else null()
+    mine = redemptions.c.grant_id == grant.id
+    execute(opened, update(redemptions).where(mine).values(verdict=verdict, slot=slot))
+    return any(
+        breach.grant_id == grant.id and f"contradicts its verdict {verdict}" in breach.what
+        for breach in Audit(opened).breaches()
+    )
+
+
+@pytest.mark.parametrize("kind", get_args(Verdict), ids=lambda kind: kind.__name__)
+def test_every_verdict_is_known_to_the_audit(
+    opened: Database, store: SqlGrantStore, kind: type[Busy]
+) -> None:
+    """What a verdict says of the refresh token decides whether its claim holds a slot: for each class."""
+    consequences = kind.consequences
+    assert len(consequences.ledger_name) <= redemptions.c.verdict.type.length
+    unspent = consequences.spent is False
+    assert slot_contradicts(opened, store, consequences.ledger_name, unspent=unspent)
+
+
+class Postponed(Busy):
+    """A verdict that this version does not have."""
+
+    consequences = replace(Busy.consequences, ledger_name="postponed")
+
+
+def test_a_verdict_of_a_later_version_is_no_breach(
+    opened: Database, store: SqlGrantStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only its own version knows what it means; the control: once it is known, its slot is judged."""
+    name = Postponed.consequences.ledger_name
+    for unspent in (True, False):
+        assert not slot_contradicts(opened, store, name, unspent=unspent)
+    monkeypatch.setitem(CONSEQUENCES, name, Postponed.consequences)
+    assert slot_contradicts(opened, store, name, unspent=True)
 
 
 def test_three_presentations_of_one_refresh_token_are_found(opened: Database, store: SqlGrantStore) -> None:

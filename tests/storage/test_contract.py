@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from flask_tokenrotate.attempts import Attempt
 from flask_tokenrotate.errors import LedgerConflict, StoreUnavailable
-from flask_tokenrotate.rotation.ports import Overtaken, Release, SaveOutcome
-from flask_tokenrotate.rotation.tokens import Claim, Secret, TokenResponse
+from flask_tokenrotate.rotation.outcomes import SaveOutcome
+from flask_tokenrotate.rotation.tokens import Claim, Grant, Secret, TokenResponse
+from flask_tokenrotate.rotation.verdict import Misconfigured, NotPosted, NotSent, Verdict
+from flask_tokenrotate.testing.clock import ManualClock
 
-from .backends import RESPONSE, Stores, claimed, loaded, new_grant, token_set
-
-FAILED = Release(retry_after=30.0, failure="busy")
+from .backends import (
+    BUSY,
+    REFUSED,
+    RESPONSE,
+    UNKNOWN,
+    Stores,
+    claimed,
+    loaded,
+    memory_stores,
+    new_grant,
+    token_set,
+)
 
 
 def someone() -> str:
@@ -164,19 +176,140 @@ def test_a_grant_that_does_not_exist_cannot_be_claimed(stores: Stores) -> None:
     assert claimed(stores.grants, grant) is None
 
 
+# renew
+
+
+def test_a_renewal_extends_the_deadline_and_nothing_else(stores: Stores) -> None:
+    """The deadline counts from the database's time of the renewal, and the version grows by one."""
+    grant = stores.grants.add(new_grant())
+    claim = claimed(stores.grants, grant, seconds=10.0, doubts=1)
+    before = loaded(stores.grants, grant.id)
+    stores.clock.advance(7.0)
+    assert stores.grants.renew(claim, seconds=10.0)
+    row = loaded(stores.grants, grant.id)
+    assert before.standing is not None
+    standing = replace(before.standing, deadline=before.seen_at + 17.0)
+    assert row == replace(before, version=2, standing=standing, seen_at=before.seen_at + 7.0)
+    assert stores.ledger(grant.id) == [(claim.id, 1, None, None)]
+
+
+def who_saw_the_old_deadline_loses(stores: Stores) -> None:
+    """A renewal that was committed a moment before the claim of another worker makes that claim lose."""
+    grant = stores.grants.add(new_grant())
+    claim = claimed(stores.grants, grant)
+    seen = loaded(stores.grants, grant.id)
+    stores.clock.advance(20.0)
+    assert stores.grants.renew(claim, seconds=10.0)
+    assert claimed(stores.grants, seen, doubts=1) is None
+    standing = loaded(stores.grants, grant.id).standing
+    assert standing is not None
+    assert standing.claim == claim
+    assert stores.ledger(grant.id) == [(claim.id, 0, None, None)]
+
+
+def test_who_saw_the_old_deadline_loses(stores: Stores) -> None:
+    """The deadline had passed in the row that it saw, but the holder lives."""
+    who_saw_the_old_deadline_loses(stores)
+
+
+def test_a_renewal_that_keeps_the_version_stops_nobody() -> None:
+    """The control: with the version as it was, another worker takes the claim of a holder that lives."""
+    stores = memory_stores(ManualClock())
+    rows = stores.grants.rows  # type: ignore[attr-defined]
+    renew = stores.grants.renew
+
+    def renew_without_a_trace(claim: Claim, *, seconds: float) -> bool:
+        done = renew(claim, seconds=seconds)
+        rows[claim.grant_id] = replace(rows[claim.grant_id], version=rows[claim.grant_id].version - 1)
+        return done
+
+    stores.grants.renew = renew_without_a_trace  # type: ignore[method-assign]
+    with pytest.raises(AssertionError):
+        who_saw_the_old_deadline_loses(stores)
+
+
+def test_a_delayed_renewal_does_nothing_to_the_next_claim(stores: Stores) -> None:
+    """It commits after another worker took the claim: that worker's deadline and version stay."""
+    grant = stores.grants.add(new_grant())
+    late = claimed(stores.grants, grant)
+    claimed(stores.grants, loaded(stores.grants, grant.id), doubts=1)
+    before = loaded(stores.grants, grant.id)
+    ledger = stores.ledger(grant.id)
+    assert not stores.grants.renew(late, seconds=60.0)
+    assert loaded(stores.grants, grant.id) == before
+    assert stores.ledger(grant.id) == ledger
+
+
+SETTLED: dict[str, Callable[[Stores, Grant, Claim], object]] = {
+    "save": lambda stores, grant, claim: stores.grants.save(grant, claim, token_set(1)),
+    "release": lambda stores, grant, claim: stores.grants.release(claim, BUSY, retry_after=1.0),
+    "doubt": lambda stores, grant, claim: stores.grants.release(claim, UNKNOWN, in_doubt=True),
+    "end": lambda stores, grant, claim: stores.grants.end(grant.id, "refused", claim=claim, verdict=REFUSED),
+    "sign-out": lambda stores, grant, claim: stores.grants.end(grant.id, "signed_out"),
+}
+
+
+@pytest.mark.parametrize("how", SETTLED)
+def test_a_claim_that_is_settled_cannot_be_renewed(stores: Stores, how: str) -> None:
+    """After a save, a release and an end a renewal that was under way changes neither row nor ledger."""
+    grant = stores.grants.add(new_grant())
+    claim = claimed(stores.grants, grant)
+    SETTLED[how](stores, grant, claim)
+    before, ledger = loaded(stores.grants, grant.id), stores.ledger(grant.id)
+    assert not stores.grants.renew(claim, seconds=10.0)
+    assert loaded(stores.grants, grant.id) == before
+    assert stores.ledger(grant.id) == ledger
+
+
+def test_a_claim_on_a_token_set_that_was_replaced_cannot_be_renewed(stores: Stores) -> None:
+    """A late winner saved a newer token set: what the standing claim redeems is no longer the stored one."""
+    grant = stores.grants.add(new_grant())
+    late = claimed(stores.grants, grant)
+    newest = claimed(stores.grants, loaded(stores.grants, grant.id), doubts=1)
+    stores.grants.save(grant, late, token_set(1))
+    before = loaded(stores.grants, grant.id)
+    assert not stores.grants.renew(newest, seconds=10.0)
+    assert loaded(stores.grants, grant.id) == before
+
+
+def test_only_a_claims_own_id_renews_it(stores: Stores) -> None:
+    """A claim of another grant, and one that nobody took, renew nothing."""
+    grant, other = stores.grants.add(new_grant()), stores.grants.add(new_grant())
+    claim, others = claimed(stores.grants, grant), claimed(stores.grants, other)
+    before = loaded(stores.grants, grant.id)
+    for wrong in (replace(claim, id=others.id), replace(claim, id="none"), replace(claim, grant_id="none")):
+        assert not stores.grants.renew(wrong, seconds=10.0)
+    assert loaded(stores.grants, grant.id) == before
+
+
+def test_what_a_renewed_claim_brings_is_saved_under_its_version(stores: Stores) -> None:
+    """Renewals move the row's version, not the claim's; the next claim's version is higher all the same."""
+    grant = stores.grants.add(new_grant())
+    claim = claimed(stores.grants, grant)
+    for _ in range(3):
+        assert stores.grants.renew(claim, seconds=10.0)
+    assert stores.grants.save(grant, claim, token_set(1), http_status=200) is SaveOutcome.SAVED
+    row = loaded(stores.grants, grant.id)
+    assert (row.version, row.token_version, row.standing) == (5, claim.version, None)
+    second = claimed(stores.grants, row)
+    assert second.version == 6
+    assert stores.ledger(grant.id) == [(claim.id, 0, "rotated", 200), (second.id, 0, None, None)]
+
+
 # save
 
 
 def test_save_stores_the_token_set_under_the_claims_version(stores: Stores) -> None:
     """The token set is readable, the version grows by one, doubts and failures are cleared."""
     grant = stores.grants.add(new_grant())
-    stores.grants.release(claimed(stores.grants, grant), FAILED)
+    stores.grants.release(claimed(stores.grants, grant), BUSY, retry_after=30.0)
     claim = claimed(stores.grants, loaded(stores.grants, grant.id), doubts=1)
     assert stores.grants.save(grant, claim, token_set(1)) is SaveOutcome.SAVED
     row = loaded(stores.grants, grant.id)
     assert row.tokens == token_set(1)
     assert (row.version, row.token_version) == (claim.version + 1, claim.version)
-    assert (row.standing, row.doubts, row.retry_at, row.failure, row.failures) == (None, 0, None, None, 0)
+    assert (row.standing, row.doubts, row.retry_at, row.failures) == (None, 0, None, 0)
+    assert (row.failure, row.failure_code) == (None, None)
 
 
 def test_saving_twice_is_saving_once(stores: Stores) -> None:
@@ -217,7 +350,7 @@ def test_a_save_after_its_release_is_still_welcome(stores: Stores) -> None:
     """Whether the claim stands does not matter: the token set is the only copy."""
     grant = stores.grants.add(new_grant())
     claim = claimed(stores.grants, grant)
-    stores.grants.release(claim, Release(in_doubt=True))
+    stores.grants.release(claim, UNKNOWN, in_doubt=True)
     assert stores.grants.save(grant, claim, token_set(1)) is SaveOutcome.SAVED
 
 
@@ -247,25 +380,39 @@ def test_release_clears_the_claim_and_remembers_the_failure(stores: Stores) -> N
     grant = stores.grants.add(new_grant())
     for failures in (1, 2):
         claim = claimed(stores.grants, loaded(stores.grants, grant.id))
-        assert stores.grants.release(claim, FAILED)
+        assert stores.grants.release(claim, BUSY, retry_after=30.0)
         row = loaded(stores.grants, grant.id)
         assert (row.standing, row.version, row.doubts) == (None, claim.version + 1, 0)
-        assert (row.retry_at, row.failure, row.failures) == (row.seen_at + 30.0, "busy", failures)
+        assert (row.retry_at, row.failures) == (row.seen_at + 30.0, failures)
+        assert (row.failure, row.failure_code) == ("busy", "http_503")
+
+
+def test_a_failure_has_its_verdicts_name_and_code(stores: Stores) -> None:
+    """The first 255 characters of a code at least, however long it is; a verdict without one leaves none."""
+    grant = stores.grants.add(new_grant())
+    long = Misconfigured(error="x" * 255 + "y", cure="")
+    stores.grants.release(claimed(stores.grants, grant), long, retry_after=30.0)
+    row = loaded(stores.grants, grant.id)
+    assert row.failure == "misconfigured"
+    assert (row.failure_code or "")[:255] == "x" * 255
+    stores.grants.release(claimed(stores.grants, row), NotPosted(), retry_after=30.0)
+    row = loaded(stores.grants, grant.id)
+    assert (row.failure, row.failure_code) == ("not_posted", None)
 
 
 def test_release_without_a_pause_clears_the_failure(stores: Stores) -> None:
-    """``retry_at``, failure and failures follow ``retry_after``: None clears all three."""
+    """``retry_at``, failure, its code and failures follow ``retry_after``: None clears all four."""
     grant = stores.grants.add(new_grant())
-    stores.grants.release(claimed(stores.grants, grant), FAILED)
-    stores.grants.release(claimed(stores.grants, loaded(stores.grants, grant.id)), Release())
+    stores.grants.release(claimed(stores.grants, grant), BUSY, retry_after=30.0)
+    stores.grants.release(claimed(stores.grants, loaded(stores.grants, grant.id)), BUSY)
     row = loaded(stores.grants, grant.id)
-    assert (row.retry_at, row.failure, row.failures) == (None, None, 0)
+    assert (row.retry_at, row.failure, row.failure_code, row.failures) == (None, None, None, 0)
 
 
 def test_release_in_doubt_adds_to_the_doubts_of_the_claim(stores: Stores) -> None:
     """Doubts grow by one with a release in doubt, from what the claim was taken with."""
     grant = stores.grants.add(new_grant())
-    stores.grants.release(claimed(stores.grants, grant, doubts=1), Release(in_doubt=True))
+    stores.grants.release(claimed(stores.grants, grant, doubts=1), UNKNOWN, in_doubt=True)
     assert loaded(stores.grants, grant.id).doubts == 2
 
 
@@ -275,10 +422,10 @@ def test_only_the_standing_claim_can_be_released(stores: Stores) -> None:
     first = claimed(stores.grants, grant)
     second = claimed(stores.grants, loaded(stores.grants, grant.id), doubts=1)
     before = loaded(stores.grants, grant.id)
-    assert not stores.grants.release(first, FAILED)
+    assert not stores.grants.release(first, BUSY, retry_after=30.0)
     assert loaded(stores.grants, grant.id) == before
-    assert stores.grants.release(second, Release())
-    assert not stores.grants.release(second, FAILED)
+    assert stores.grants.release(second, NotPosted())
+    assert not stores.grants.release(second, BUSY, retry_after=30.0)
 
 
 # end
@@ -393,51 +540,60 @@ def test_a_new_token_version_has_slots_of_its_own(stores: Stores) -> None:
     assert stores.ledger(grant.id) == [(first.id, 0, "rotated", 200), (second.id, 0, None, None)]
 
 
-@pytest.mark.parametrize("verdict", ["busy", "not_sent", "not_posted", "misconfigured"])
-def test_a_release_of_an_unspent_token_frees_its_slot(stores: Stores, verdict: str) -> None:
+UNSPENT = [BUSY, NotSent(cause="dns"), NotPosted(), Misconfigured(error="invalid_client", cure="")]
+
+
+@pytest.mark.parametrize("verdict", UNSPENT, ids=lambda verdict: verdict.consequences.ledger_name)
+def test_a_release_of_an_unspent_token_frees_its_slot(stores: Stores, verdict: Verdict) -> None:
     """What is known not to have been spent may be redeemed by the next claim."""
     grant = stores.grants.add(new_grant())
     first = claimed(stores.grants, grant)
-    stores.grants.release(first, Release(verdict=verdict, http_status=503))
+    stores.grants.release(first, verdict)
     second = claimed(stores.grants, loaded(stores.grants, grant.id))
-    assert stores.ledger(grant.id) == [(first.id, None, verdict, 503), (second.id, 0, None, None)]
+    name = verdict.consequences.ledger_name
+    assert stores.ledger(grant.id) == [
+        (first.id, None, name, verdict.http_status),
+        (second.id, 0, None, None),
+    ]
 
 
 def test_a_release_in_doubt_keeps_its_slot(stores: Stores) -> None:
     """What may have been spent holds its slot for ever."""
     grant = stores.grants.add(new_grant())
     claim = claimed(stores.grants, grant)
-    stores.grants.release(claim, Release(in_doubt=True, verdict="unknown"))
+    stores.grants.release(claim, UNKNOWN, in_doubt=True)
     assert stores.ledger(grant.id) == [(claim.id, 0, "unknown", None)]
 
 
-@pytest.mark.parametrize("signed_out", [False, True])
-def test_a_claim_tells_of_the_one_before_that_had_no_answer(stores: Stores, signed_out: bool) -> None:
-    """Whether the replay's claim is won or lost, the first attempt is unknown and keeps its slot."""
+def test_a_refused_replay_leaves_the_row_open_for_a_late_winner(stores: Stores) -> None:
+    """It is released in doubt, and what a process that was stopped got for the first post is saved."""
     grant = stores.grants.add(new_grant())
-    first = claimed(stores.grants, grant)
+    late = claimed(stores.grants, grant)
+    replay = claimed(stores.grants, loaded(stores.grants, grant.id), doubts=1)
+    assert stores.grants.release(replay, REFUSED, in_doubt=True)
     row = loaded(stores.grants, grant.id)
-    if signed_out:
-        stores.grants.end(grant.id, "signed_out")
-    second = stores.grants.try_claim(row, doubts=1, holder="h", seconds=10.0, unanswered=(first, 502))
-    assert isinstance(second, Overtaken) is signed_out
-    assert stores.ledger(grant.id)[0] == (first.id, 0, "unknown", 502)
+    assert (row.doubts, row.standing, row.ended_at) == (2, None, None)
+    assert stores.ledger(grant.id) == [(late.id, 0, None, None), (replay.id, 1, "refused", 400)]
+    assert stores.grants.save(grant, late, token_set(1), http_status=200) is SaveOutcome.SAVED
+    row = loaded(stores.grants, grant.id)
+    assert (row.tokens, row.doubts) == (token_set(1), 0)
+    assert stores.ledger(grant.id) == [(late.id, 0, "rotated", 200), (replay.id, 1, "refused", 400)]
 
 
 def test_a_refusal_is_in_the_ledger(stores: Stores) -> None:
     """The end of a grant by its claim says why, with the provider's status."""
     grant = stores.grants.add(new_grant())
     claim = claimed(stores.grants, grant)
-    stores.grants.end(grant.id, "refused", claim=claim, http_status=400)
+    stores.grants.end(grant.id, "refused", claim=claim, verdict=REFUSED)
     assert stores.ledger(grant.id) == [(claim.id, 0, "refused", 400)]
 
 
-def test_the_ledger_hears_of_a_claim_that_the_row_has_moved_past(stores: Stores) -> None:
-    """A release of a succeeded claim and a save after the end change no row, but they are written down."""
+def test_the_ledger_gets_the_outcome_of_a_claim_that_the_row_has_moved_past(stores: Stores) -> None:
+    """A release of a succeeded claim and a save after the end change no row, but the ledger has them."""
     grant = stores.grants.add(new_grant())
     first = claimed(stores.grants, grant)
     second = claimed(stores.grants, loaded(stores.grants, grant.id), doubts=1)
-    assert not stores.grants.release(first, Release(verdict="busy", http_status=503))
+    assert not stores.grants.release(first, BUSY)
     stores.grants.end(grant.id, "signed_out")
     assert stores.grants.save(grant, second, token_set(1), http_status=200) is SaveOutcome.ENDED
     assert stores.ledger(grant.id) == [(first.id, None, "busy", 503), (second.id, 1, "rotated", 200)]
@@ -448,7 +604,7 @@ def test_an_outcome_in_the_ledger_is_not_taken_back_by_a_release(stores: Stores)
     grant = stores.grants.add(new_grant())
     claim = claimed(stores.grants, grant)
     stores.grants.save(grant, claim, token_set(1), http_status=200)
-    assert not stores.grants.release(claim, Release())
+    assert not stores.grants.release(claim, NotPosted())
     assert stores.ledger(grant.id) == [(claim.id, 0, "rotated", 200)]
 
 

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import create_engine, inspect, select, text
+from sqlalchemy import create_engine, event, inspect, select, text
 
 from flask_tokenrotate.errors import ConfigurationError, StoreUnavailable, TablesMissing
-from flask_tokenrotate.rotation.ports import Release
 from flask_tokenrotate.rotation.tokens import Secret
+from flask_tokenrotate.rotation.verdict import NotPosted
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.schema import db_now, metadata
 from flask_tokenrotate.storage.database.tables import create_tables
 
-from ..engines.processes import free_port
+from ..servers.processes import free_port
 from .backends import claimed, loaded, new_grant, sql_stores
 
 
@@ -191,10 +191,23 @@ def test_no_index_touches_a_column_that_the_protocol_writes(opened: Database) ->
         for index in inspector.get_indexes(table)
         for column in index["column_names"]
     }
-    assert indexed == {"user_id", "provider", "expires_at", "grant_id", "redeems", "slot"}
+    assert indexed == {"user_id", "provider", "login_id", "expires_at", "grant_id", "redeems", "slot"}
     assert {tuple(index["column_names"]) for index in inspector.get_indexes("tokenrotate_grants")} == {
-        ("user_id", "provider")
+        ("user_id", "provider"),
+        ("login_id",),
     }
+
+
+def test_a_renewal_is_one_statement(opened: Database) -> None:
+    """A guarded UPDATE and no read: on every engine, while the holder's socket waits."""
+    store = sql_stores(opened)[0]
+    claim = claimed(store, store.add(new_grant()))
+    statements: list[str] = []
+    event.listen(
+        opened.engine(), "before_cursor_execute", lambda *args: statements.append(args[2].split()[0])
+    )
+    assert store.renew(claim, seconds=10.0)
+    assert statements == ["UPDATE"]
 
 
 UPDATES = 8
@@ -206,9 +219,12 @@ UPDATES = 8
 def test_rotations_are_heap_only_updates(opened: Database) -> None:
     """PostgreSQL's own counters: every update of a grant stayed on its page, which has room."""
     store = sql_stores(opened)[0]
-    grant = store.add(new_grant())
-    for _ in range(UPDATES // 2):
-        store.release(claimed(store, loaded(store, grant.id)), Release())
+    grant = store.add(new_grant(login_id="1" * 32))
+    for _ in range(UPDATES // 4):
+        claim = claimed(store, loaded(store, grant.id))
+        for _ in range(2):
+            assert store.renew(claim, seconds=10.0)
+        store.release(claim, NotPosted())
     counters = text("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = :name")
     give_up_at = time.monotonic() + 20
     updates = hot = 0

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import update
 
 from flask_tokenrotate.errors import StoreUnavailable
-from flask_tokenrotate.rotation.ports import Release, SaveOutcome
+from flask_tokenrotate.rotation.outcomes import SaveOutcome
+from flask_tokenrotate.rotation.verdict import NotPosted
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.schema import grants
 from flask_tokenrotate.storage.database.tables import create_tables
@@ -18,7 +19,7 @@ from flask_tokenrotate.storage.database.transactions import Outcome, Transaction
 from flask_tokenrotate.storage.grants import SqlGrantStore
 
 from ..conftest import available
-from ..engines.galera import NODES, Galera
+from ..servers.galera import NODES, Galera
 from .backends import claimed, loaded, new_grant, sql_stores, token_set
 from .test_races import at_once
 
@@ -68,7 +69,7 @@ def test_one_node_wins_each_claim(nodes: list[Database]) -> None:
         standing = loaded(everywhere[1], grant.id).standing
         assert standing is not None
         assert standing.claim == winners[0]
-        assert everywhere[1].release(winners[0], Release())
+        assert everywhere[1].release(winners[0], NotPosted())
 
 
 def test_a_rightful_claim_right_after_a_commit_elsewhere_is_won(nodes: list[Database]) -> None:
@@ -81,7 +82,7 @@ def test_a_rightful_claim_right_after_a_commit_elsewhere_is_won(nodes: list[Data
         store = everywhere[number % NODES]
         claim = claimed(store, seen)
         assert claim is not None
-        assert store.release(claim, Release())
+        assert store.release(claim, NotPosted())
         # The next node is asked with what this one knows, at once, as a user's next request would.
         seen_everywhere([everywhere[(number + 1) % NODES]], grant.id, 2 * number + 2)
 

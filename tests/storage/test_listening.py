@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from flask_tokenrotate.clock import SystemClock
-from flask_tokenrotate.rotation.ports import Overtaken, Release, SaveOutcome
+from flask_tokenrotate.rotation.outcomes import Overtaken, SaveOutcome
 from flask_tokenrotate.rotation.tokens import Claim
 from flask_tokenrotate.storage.database import listening, transactions
 from flask_tokenrotate.storage.database.engine import Database
@@ -24,9 +24,9 @@ from flask_tokenrotate.storage.database.tables import create_tables
 from flask_tokenrotate.storage.grants import SqlGrantStore
 
 from ..conftest import available
-from ..engines import Servers
-from ..engines.pgbouncer import OPTIONS, PgBouncer
-from .backends import SEALER, new_grant, token_set
+from ..servers import Servers
+from ..servers.pgbouncer import OPTIONS, PgBouncer
+from .backends import BUSY, SEALER, new_grant, token_set
 
 pytestmark = pytest.mark.engine
 
@@ -56,7 +56,7 @@ class Process:
             with self.listener.watch("nobody") as watch:
                 watch.wait(0.01)
             with self.listener.watch("nobody") as watch:
-                if watch.is_told:
+                if watch.is_notified:
                     return
         raise AssertionError("the listener does not hear")
 
@@ -76,7 +76,7 @@ class Process:
 
 SETTLING: dict[str, Callable[[Process, Claim], object]] = {
     "save": Process.save,
-    "release": lambda process, claim: process.store.release(claim, Release(retry_after=1.0, failure="busy")),
+    "release": lambda process, claim: process.store.release(claim, BUSY, retry_after=1.0),
     "end": lambda process, claim: process.store.end(claim.grant_id, "refused", claim=claim),
 }
 
@@ -150,11 +150,11 @@ def test_a_claim_that_nobody_waits_for_is_settled_in_silence(process: Process, o
 def test_only_a_watch_that_began_while_the_listener_heard_can_rely_on_it(process: Process) -> None:
     """What was told before the connection listened is lost, and so are its waiters' hopes."""
     with process.listener.watch("early") as early:
-        assert not early.is_told
+        assert not early.is_notified
         process.begin_to_hear()
-        assert not early.is_told
+        assert not early.is_notified
         with process.listener.watch("late") as late:
-            assert late.is_told
+            assert late.is_notified
 
 
 def test_no_thread_before_somebody_waits(process: Process) -> None:
@@ -186,10 +186,10 @@ def test_a_broken_connection_wakes_who_relied_on_it(
     """They look at the row, and by themselves from then on; the log says so once."""
     process.begin_to_hear()
     with process.listener.watch("g") as watch:
-        assert watch.is_told
+        assert watch.is_notified
         count_of(process, f"SELECT count(pg_terminate_backend(pid)) {LISTENERS}")
         assert watch.wait(LONG)
-        assert not watch.is_told
+        assert not watch.is_notified
         watch.clear()
         assert not watch.wait(0.01)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -305,10 +305,10 @@ def test_a_connection_whose_other_end_is_gone_is_noticed(
     monkeypatch.setattr(listening, "TRIAL_SECONDS", 0.2)
     process.begin_to_hear()
     with process.listener.watch("g") as watch:
-        assert watch.is_told
+        assert watch.is_notified
         monkeypatch.setattr(process.listener, "_notify", lambda payload: None)
         assert watch.wait(LONG)
-        assert not watch.is_told
+        assert not watch.is_notified
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "mariadb"])
@@ -318,7 +318,7 @@ def test_other_engines_have_nothing_to_listen_to(servers: Servers, engine: str) 
         create_tables(process.database.engine())
         with process.listener.watch("g") as watch:
             assert not watch.wait(0.01)
-            assert not watch.is_told
+            assert not watch.is_notified
         assert process.listener._thread is None
 
 
@@ -340,7 +340,7 @@ def test_a_forked_child_listens_by_itself(process: Process, other: Process) -> N
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     claim = other.claim()
     with process.listener.watch(claim.grant_id) as watch:
-        assert watch.is_told
+        assert watch.is_notified
         other.save(claim)
         assert watch.wait(LONG)
 
@@ -364,7 +364,7 @@ for _ in range(20):
     claim = other.claim()
     with process.listener.watch(claim.grant_id) as watch:
         other.save(claim)
-        heard.append(watch.is_told and watch.wait(2.0))
+        heard.append(watch.is_notified and watch.wait(2.0))
     if not heard[-1]:
         break
     gevent.sleep(0.1)
@@ -417,7 +417,7 @@ def test_behind_pgbouncer_the_listener_notices_that_nothing_arrives(
         with running(bouncer.uri, **OPTIONS) as process:
             with process.listener.watch("g") as watch:
                 assert watch.wait(LONG)  # it wakes its waiters as it gives up
-                assert not watch.is_told
+                assert not watch.is_notified
             assert "TimeoutError" in caplog.text
             assert "no other attempt by this process" in caplog.text
             assert process.save(process.claim())

@@ -11,8 +11,10 @@ import pytest
 from sqlalchemy import inspect, select, update
 
 from flask_tokenrotate.attempts import Attempt
-from flask_tokenrotate.rotation.ports import GrantStore, Overtaken, Release, SaveOutcome
+from flask_tokenrotate.rotation.outcomes import Overtaken, SaveOutcome
+from flask_tokenrotate.rotation.ports import GrantStore
 from flask_tokenrotate.rotation.tokens import Secret
+from flask_tokenrotate.rotation.verdict import NotPosted
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.schema import grants, metadata
 from flask_tokenrotate.storage.database.tables import create_tables
@@ -70,7 +72,7 @@ def claim_in_rounds(store: GrantStore, rounds: int) -> None:
         assert row.version == 2 * number + 1
         assert row.standing is not None
         assert row.standing.claim == winners[0]
-        assert store.release(winners[0], Release())
+        assert store.release(winners[0], NotPosted())
 
 
 def test_one_of_many_threads_wins_the_claim(opened: Database) -> None:
@@ -81,6 +83,35 @@ def test_one_of_many_threads_wins_the_claim(opened: Database) -> None:
 def test_one_of_many_threads_wins_the_claim_in_memory() -> None:
     """The store in memory keeps the same promise."""
     claim_in_rounds(MemoryGrantStore(), ROUNDS)
+
+
+def renew_in_rounds(store: GrantStore, rounds: int) -> None:
+    """Let a holder renew while another worker takes the claim that it saw: one of the two comes first."""
+    for _ in range(rounds):
+        grant = store.add(new_grant())
+        claim = claimed(store, grant)
+        seen = loaded(store, grant.id)
+        results = at_once(
+            [
+                lambda c=claim: ("renewed", store.renew(c, seconds=10.0)),
+                lambda s=seen: ("claimed", claimed(store, s, doubts=1)),
+            ]
+        )
+        done = {name: result for name, result in results if result}
+        assert len(done) == 1
+        row = loaded(store, grant.id)
+        assert row.standing is not None
+        assert (row.version, row.standing.claim) == (2, done.get("claimed", claim))
+
+
+def test_a_renewal_and_a_claim_exclude_each_other(opened: Database) -> None:
+    """Together they never leave a holder that believes in its renewal beside a worker that may post."""
+    renew_in_rounds(sql_stores(opened)[0], ROUNDS)
+
+
+def test_a_renewal_and_a_claim_exclude_each_other_in_memory() -> None:
+    """The store in memory keeps the same promise."""
+    renew_in_rounds(MemoryGrantStore(), ROUNDS)
 
 
 class Unguarded(MemoryGrantStore):
@@ -144,7 +175,7 @@ def test_the_newest_of_concurrent_saves_wins(opened: Database) -> None:
     claims = []
     for _ in range(8):
         claims.append(claimed(store, loaded(store, grant.id)))
-        store.release(claims[-1], Release())
+        store.release(claims[-1], NotPosted())
     outcomes = at_once([lambda c=claim: store.save(grant, c, token_set(c.version)) for claim in claims])
     assert set(outcomes) <= {SaveOutcome.SAVED, SaveOutcome.SUPERSEDED}
     assert loaded(store, grant.id).tokens == token_set(claims[-1].version)

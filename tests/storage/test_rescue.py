@@ -133,7 +133,7 @@ def test_a_file_of_another_version_is_an_error_and_stays(files: RescueFiles, fol
 
 def test_another_applications_file_is_told_by_its_key(folder: Path, files: RescueFiles) -> None:
     """A file that was sealed with a key that is not configured names the key's fingerprint."""
-    other = sealer_from(None, "another application's key")
+    other = sealer_from((), "another application's key")
     RescueFiles(folder, other).put(unsaved())
     (bad,) = files.waiting()
     assert isinstance(bad, RescueFailed)

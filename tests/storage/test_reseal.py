@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from flask_tokenrotate.errors import GrantUnreadable
-from flask_tokenrotate.rotation.ports import SaveOutcome
+from flask_tokenrotate.rotation.outcomes import SaveOutcome
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.schema import grants
 from flask_tokenrotate.storage.database.tables import create_tables

@@ -8,20 +8,20 @@ import pytest
 from sqlalchemy import event
 
 from flask_tokenrotate.clock import SystemClock
-from flask_tokenrotate.rotation.protocol import Policy
-from flask_tokenrotate.rotation.redeemer import Timing
-from flask_tokenrotate.rotation.rotator import Rotator
+from flask_tokenrotate.rotation.assembly import Rotation
 from flask_tokenrotate.rotation.tokens import Claim, Grant
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.tables import create_tables
 from flask_tokenrotate.storage.grants import SqlGrantStore
 from flask_tokenrotate.testing.memory import MemoryRescue, MemoryWakeups
+from flask_tokenrotate.threads import CallersThread
+from tests.rotation.defaults import default_policy, default_timing
 
 from ..conftest import available
-from ..engines import ENGINES, Servers
 from ..rotation.processes import Heard, ScriptedEndpoint
+from ..servers import ENGINES, Servers
+from ..servers.cutting_proxy import CuttingProxy
 from .backends import SEALER, new_grant, token_set
-from .proxy import CuttingProxy
 
 STATEMENTS = {
     # On PostgreSQL the ledger's rows are written by the statements of the claim and the save themselves.
@@ -43,18 +43,20 @@ class Rotations:
         create_tables(self.database.engine())
         self.store = SqlGrantStore(self.database, SEALER)
         clock = SystemClock()
-        self.rotator = Rotator(
-            self.store,
-            ScriptedEndpoint(),
-            clock,
-            Heard(),
-            MemoryRescue(),
-            MemoryWakeups(clock),
-            policy_for=lambda provider: Policy(),
-            timing=Timing(),
+        self.tokens = Rotation(
+            store=self.store,
+            endpoint=ScriptedEndpoint(),
+            clock=clock,
+            observer=Heard(),
+            rescue=MemoryRescue(),
+            wakeups=MemoryWakeups(clock),
+            threads=CallersThread(),
+            policy_for=lambda provider: default_policy(),
+            timing=default_timing(),
+            wait_seconds=15.0,
             cache_entries=10,
             cache_seconds=5.0,
-        )
+        ).tokens
         self.statements: list[str] = []
         event.listen(self.database.engine(), "before_cursor_execute", self._note)
 
@@ -96,10 +98,10 @@ def test_a_rotation_is_one_read_and_two_guarded_writes(
     engine: str, rotations: Rotations, proxy: CuttingProxy | None
 ) -> None:
     """The ledger's row is in the claim's transaction; nothing is read between, before or after."""
-    rotations.rotator.fresh(rotations.dead_grant())
+    rotations.tokens.get(rotations.dead_grant())
     grant_id = rotations.dead_grant()
     before = 0 if proxy is None else proxy.round_trips
-    assert rotations.rotator.fresh(grant_id).origin == "rotated"
+    assert rotations.tokens.get(grant_id).origin == "rotated"
     assert rotations.statements == STATEMENTS[engine]
     if proxy is not None:
         assert proxy.round_trips - before == ROUND_TRIPS[engine]
@@ -111,7 +113,7 @@ def test_a_fresh_token_is_one_read_and_then_none(
     """The process cache answers until its seconds are over."""
     grant_id = rotations.store.add(new_grant()).id
     rotations.statements.clear()
-    assert [rotations.rotator.fresh(grant_id).origin for _ in range(3)] == ["row", "cache", "cache"]
+    assert [rotations.tokens.get(grant_id).origin for _ in range(3)] == ["row", "cache", "cache"]
     assert rotations.statements == ["SELECT"]
 
 
@@ -140,5 +142,5 @@ def test_a_lost_claim_costs_one_more_read(
         return seen
 
     monkeypatch.setattr(rotations.store, "load", load_and_be_overtaken)
-    assert rotations.rotator.fresh(grant_id).token_version == 1
+    assert rotations.tokens.get(grant_id).token_version == 1
     assert rotations.statements == LOST_CLAIM[engine]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from flask_tokenrotate.errors import InvalidTokenResponse
-from flask_tokenrotate.rotation.ports import Release
+from flask_tokenrotate.rotation.verdict import NotPosted
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.schema import grants
 from flask_tokenrotate.storage.database.tables import create_tables
@@ -58,7 +58,7 @@ def test_a_cleared_claim_leaves_nothing_behind(database: str) -> None:
     store = sql_stores(opened)[0]
     saved, released, ended = (store.add(new_grant()) for _ in range(3))
     store.save(saved, claimed(store, saved), token_set(1))
-    store.release(claimed(store, released), Release())
+    store.release(claimed(store, released), NotPosted())
     claimed(store, ended)
     store.end(ended.id, "signed_out")
     columns = [column for column in grants.c if column.name.startswith("claim_")]

@@ -99,25 +99,23 @@ def test_the_first_key_seals_and_all_open() -> None:
     assert raised.value.sealed_with == both.fingerprints[0]
 
 
-def test_keys_may_be_a_string_with_commas() -> None:
-    """The environment gives a string: it means what the list means."""
-    assert sealer_from(f"{KEYS[0]}, {KEYS[1]}", "s").fingerprints == sealer_from(KEYS[:2], "s").fingerprints
-    assert sealer_from(KEYS[0].rstrip("="), None).fingerprints == sealer_from([KEYS[0]], None).fingerprints
+def test_a_key_may_lack_its_padding() -> None:
+    """Base64 with and without the final equals sign is the same key."""
+    assert sealer_from([KEYS[0].rstrip("=")], None).fingerprints == sealer_from([KEYS[0]], None).fingerprints
 
 
-@pytest.mark.parametrize("unset", [None, "", [], ()])
-def test_keys_are_derived_from_the_secret_key_when_unset(unset: Any) -> None:
+def test_keys_are_derived_from_the_secret_key_when_unset() -> None:
     """The same secret key opens in every process; its fallbacks open as well, another one does not."""
-    sealed = sealer_from(unset, "secret").seal(b"x", BOUND)
-    assert sealer_from(None, b"secret").open(sealed, BOUND) == b"x"
-    assert sealer_from(None, "new", ["older", "secret"]).open(sealed, BOUND) == b"x"
+    sealed = sealer_from((), "secret").seal(b"x", BOUND)
+    assert sealer_from((), b"secret").open(sealed, BOUND) == b"x"
+    assert sealer_from((), "new", ["older", "secret"]).open(sealed, BOUND) == b"x"
     with pytest.raises(DoesNotOpen):
-        sealer_from(None, "new").open(sealed, BOUND)
+        sealer_from((), "new").open(sealed, BOUND)
 
 
 def test_setting_encryption_keys_later_loses_nothing() -> None:
     """What a derived key sealed opens after the first encryption key was set; the new key seals."""
-    sealed = sealer_from(None, "secret").seal(b"x", BOUND)
+    sealed = sealer_from((), "secret").seal(b"x", BOUND)
     later = sealer_from([KEYS[0]], "secret")
     assert later.open(sealed, BOUND) == b"x"
     assert sealer_from([KEYS[0]], None).open(later.seal(b"y", BOUND), BOUND) == b"y"
@@ -126,7 +124,7 @@ def test_setting_encryption_keys_later_loses_nothing() -> None:
 def test_without_any_key_the_cure_is_named() -> None:
     """No secret key and no encryption keys: the message names both and the command. Fallbacks never seal."""
     with pytest.raises(ConfigurationError, match=r"SECRET_KEY.*flask tokenrotate new-key"):
-        sealer_from(None, None, ["old"])
+        sealer_from((), None, ["old"])
 
 
 @pytest.mark.parametrize(
@@ -146,7 +144,7 @@ def test_a_bad_key_is_named_by_its_position_only(bad: str) -> None:
     assert raised.value.__context__ is None
 
 
-@pytest.mark.parametrize("bad", [[b"x"], [17], ["", KEYS[0]], "," + KEYS[0]])
+@pytest.mark.parametrize("bad", [[b"x"], [17], ["", KEYS[0]]])
 def test_keys_of_a_wrong_type_are_refused(bad: Any) -> None:
     """A list of something else than keys is a configuration error, not a crash."""
     with pytest.raises(ConfigurationError, match="Key number 1"):

@@ -16,7 +16,7 @@ import requests
 from flask_tokenrotate.testing import FakeProvider, ManualClock
 
 # By import, not by the entry point: the suite has to run from a source tree that is not installed.
-from flask_tokenrotate.testing.pytest_plugin import fake_provider, login_as  # noqa: F401
+from pytest_flask_tokenrotate import fake_provider, login_as  # noqa: F401
 
 REDIRECT_URI = "http://localhost/auth/fake/callback"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +16,11 @@ from flask.testing import FlaskClient
 
 from flask_tokenrotate import TokenRotate, current_token, require_fresh_token
 from flask_tokenrotate.errors import UnknownProvider
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import FakeProvider, LoginAs
 
 from .conftest import ClientApp
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_fake_provider_is_running_and_strict(fake_provider: FakeProvider) -> None:
@@ -33,14 +36,46 @@ def test_each_test_has_a_provider_of_its_own(fake_provider: FakeProvider) -> Non
     assert requests.get(f"{fake_provider.url}/log", timeout=20).json()["redemptions"] == 0
 
 
-def test_the_plugin_loads_no_server() -> None:
-    """Every test run imports the plugin; the server's modules wait until a fixture is used."""
-    script = (
-        "import sys, flask_tokenrotate.testing.pytest_plugin as plugin; "
-        "print([name for name in sys.modules if name.startswith('flask_tokenrotate.testing.provider')])"
+HEAVY = ("flask_tokenrotate", "flask", "sqlalchemy")
+
+
+def test_a_run_that_uses_no_fixture_imports_neither_the_extension_nor_flask(tmp_path: Path) -> None:
+    """Every pytest run on the machine imports the plugin; what it stands on waits for a fixture."""
+    assert imported_by_a_run("def test_of_another_project():\n    pass\n", tmp_path) == []
+
+
+def test_a_run_that_uses_a_fixture_imports_them(tmp_path: Path) -> None:
+    """The control of the test above: the imports are seen once a fixture needs them."""
+    imported = imported_by_a_run(
+        "def test_of_a_user(fake_provider):\n    assert fake_provider.url\n", tmp_path
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert imported[:2] == ["flask_tokenrotate", "flask"]
+
+
+def imported_by_a_run(test: str, folder: Path) -> list[str]:
+    """Run ``test`` with the plugin that setup.cfg declares; return which of `HEAVY` were imported."""
+    (folder / "test_one.py").write_text(test)
+    (folder / "conftest.py").write_text(
+        "import sys\n\n"
+        "def pytest_unconfigure():\n"
+        f"    print('imported', *(name for name in {HEAVY} if name in sys.modules))\n"
+    )
+    (folder / "setup.cfg").write_text("[tool:pytest]\n")
+    # Only this plugin, and by its name: others that are installed here may import Flask themselves.
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", entry_point(), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("imported"))
+    return line.split()[1:]
+
+
+def entry_point() -> str:
+    """Return the module that setup.cfg declares as the pytest plugin."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    (declared,) = setup["options.entry_points"]["pytest11"].split("\n")[1:]
+    return declared.partition(" = ")[2]
 
 
 @pytest.fixture

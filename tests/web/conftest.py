@@ -23,12 +23,17 @@ def make_app(fake_provider: FakeProvider, tmp_path: Path) -> Iterator[MakeApp]:
     apps: list[Flask] = []
 
     def make(
-        *, register: dict[str, Any] | None = None, engine: Any = None, before: Any = None, **config: Any
+        *,
+        register: dict[str, Any] | None = None,
+        engine: Any = None,
+        store: Any = None,
+        before: Any = None,
+        **config: Any,
     ) -> tuple[Flask, TokenRotate]:
         app = Flask(f"app{len(apps)}", instance_path=str(tmp_path / "instance"))
         app.config.update(SECRET_KEY="a-secret-key-for-the-tests", TESTING=False, **config)
         apps.append(app)
-        rotate = TokenRotate(engine=engine)
+        rotate = TokenRotate(engine=engine, store=store)
         rotate.register("fake", **fake_provider.registration(**(register or {})))
         if before is not None:
             before(app)
@@ -55,8 +60,8 @@ def make_app(fake_provider: FakeProvider, tmp_path: Path) -> Iterator[MakeApp]:
 
 
 def database_of(app: Flask) -> Engine:
-    """Return the engine that the application's grants live on."""
-    engine = app.extensions["tokenrotate"].grants._transactions._database._engine
+    """Return the engine of the application's tables."""
+    engine = app.extensions["tokenrotate"].maintenance._database._engine
     return engine if isinstance(engine, Engine) else create_engine("sqlite://")
 
 

@@ -20,8 +20,7 @@ from flask_tokenrotate.errors import (
     StoreUnavailable,
     TablesMissing,
 )
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import FakeProvider, LoginAs
 from tests.providers.conftest import Server, http, says
 
 from .conftest import MakeApp, end_every_family

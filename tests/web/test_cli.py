@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -106,12 +105,12 @@ def test_rescue_on_the_command_line(app: Flask, client: FlaskClient, sign_in: An
             raise StoreUnavailable("the database is away")
 
         with patch.object(SqlGrantStore, "save", away):
-            assert state.rotator.fresh(grant_id).token_version == 1
+            assert state.rotation.tokens.get(grant_id, here=True).token_version == 1
         assert state.grants.load(grant_id).token_version == 0
     folder = Path(app.instance_path, "tokenrotate-rescue")
     (file,) = folder.iterdir()
     saved = runner.invoke(args=["tokenrotate", "rescue"])
-    assert (saved.exit_code, saved.output) == (0, "1 rescued token sets were taken up.\n")
+    assert (saved.exit_code, saved.output) == (0, "1 rescued token sets were saved.\n")
     assert state.grants.load(grant_id).token_version == 1
     assert list(folder.iterdir()) == []
     file.write_bytes(b"nothing that opens")
@@ -179,7 +178,7 @@ class TestRotateKeys:
 
     def test_an_unreadable_row_is_named_and_fails_the_command(self, make_app: MakeApp, adopted: str) -> None:
         """The exit code is 1; grant and fingerprint are shown, neither token nor key."""
-        fingerprint = sealer_from(KEYS[0], None).fingerprints[0]
+        fingerprint = sealer_from([KEYS[0]], None).fingerprints[0]
         result = self.run(make_app, KEYS[1])
         assert result.exit_code == 1
         assert f"grant {adopted}: no configured key opens it; sealed with {fingerprint}" in result.output
@@ -192,9 +191,10 @@ class TestRotateKeys:
         maintenance = state.maintenance
         reseal_all, old = maintenance.reseal, make_app(TOKENROTATE_ENCRYPTION_KEYS=[KEYS[0], KEYS[1]])[0]
 
-        def reseal_while_the_old_worker_is_at_it() -> Iterator[Resealed]:
-            yield from reseal_all()
-            list(old.extensions["tokenrotate"].maintenance.reseal())
+        def reseal_while_the_old_worker_is_at_it() -> Resealed:
+            done = reseal_all()
+            old.extensions["tokenrotate"].maintenance.reseal()
+            return done
 
         maintenance.reseal = reseal_while_the_old_worker_is_at_it
         result = app.test_cli_runner().invoke(args=["tokenrotate", "rotate-keys"])

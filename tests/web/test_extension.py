@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from sqlalchemy import create_engine, text
 
 from flask_tokenrotate import ConfigurationError, SignInRequired, TokenRotate
 from flask_tokenrotate.errors import InvalidTokenResponse, UnknownProvider
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import FakeProvider, LoginAs
+from flask_tokenrotate.testing.memory import MemoryGrantStore
 
-from .conftest import MakeApp
+from .conftest import MakeApp, database_of
 
 
 class TestInitApp:
@@ -100,6 +101,36 @@ class TestRegister:
 
 
 class TestEngines:
+    def test_a_store_of_the_application(
+        self, make_app: MakeApp, sign_in: Callable[..., Any], database: str
+    ) -> None:
+        """Grants live in the store that is passed, and nowhere else: sign-in, rotation, every sign-out."""
+        store = MemoryGrantStore()
+        app, rotate = make_app(store=store, TOKENROTATE_DATABASE_URI=database)
+        app.test_cli_runner().invoke(args=["tokenrotate", "create-tables"])
+        clients = [app.test_client(), app.test_client()]
+        for client in clients:
+            sign_in(client)
+        with app.app_context():
+            rotate.expire(clients[0].get("/me").json["grant"])  # type: ignore[index]
+        assert [client.get("/me").json["version"] for client in clients] == [1, 0]  # type: ignore[index]
+        with database_of(app).connect() as connection:
+            assert connection.execute(text("SELECT id FROM tokenrotate_grants")).all() == []
+        with app.app_context():
+            assert rotate.sign_out_everywhere("alice") == 2
+        assert {row.end_reason for row in store.rows.values()} == {"signed_out"}
+        assert [client.get("/me").status_code for client in clients] == [401, 401]
+
+    def test_a_store_given_to_init_app(self, tmp_path: Path) -> None:
+        """It takes precedence over the one of the constructor, as an engine does."""
+        first, second = MemoryGrantStore(), MemoryGrantStore()
+        rotate = TokenRotate(store=first)
+        for store, how in ((first, {}), (second, {"store": second})):
+            app = Flask("app", instance_path=str(tmp_path))
+            app.config["SECRET_KEY"] = "a-secret-key-for-the-tests"
+            rotate.init_app(app, **how)
+            assert app.extensions["tokenrotate"].grants is store
+
     def test_an_engine_of_the_application(self, make_app: MakeApp, tmp_path: Path, login_as: LoginAs) -> None:
         """The grants live on the engine that the application passes."""
         engine = create_engine(f"sqlite:///{tmp_path / 'own.db'}")
@@ -109,6 +140,19 @@ class TestEngines:
         assert client.get("/me").json["version"] == 1
         with engine.connect() as connection:
             assert connection.scalar(text("SELECT count(*) FROM tokenrotate_grants")) == 1
+        engine.dispose()
+
+    def test_an_engine_for_one_of_several_applications(self, tmp_path: Path) -> None:
+        """`init_app` takes the engine of its application; it counts more than the object's own."""
+        rotate = TokenRotate(engine=create_engine("sqlite://"))
+        engine = create_engine(f"sqlite:///{tmp_path / 'own.db'}")
+        app = Flask(__name__, instance_path=str(tmp_path))
+        app.config["SECRET_KEY"] = "a-secret-key-for-the-tests"
+        rotate.init_app(app, engine=engine)
+        with app.app_context():
+            assert rotate.grant("none") is None
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT count(*) FROM tokenrotate_grants")) == 0
         engine.dispose()
 
     def test_a_flask_sqlalchemy_object(self, make_app: MakeApp, login_as: LoginAs) -> None:
@@ -155,6 +199,8 @@ class TestOutsideARequest:
             token = rotate.token(grant.id)
             assert token.get(fake_provider.url + "/api/me").json()["user"] == "alice"
             assert rotate.token_for("alice").access_token == token.access_token
+            assert token.session.get(fake_provider.url + "/api/me").json()["user"] == "alice"
+            assert token.session is token.session is not rotate.token(grant.id).session
             assert token.expires_at is not None
             assert token.expires_at.timestamp() > time.time()
         assert fake_provider.redemptions() == 1

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from flask_tokenrotate import signed_in
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import FakeProvider, LoginAs
 from flask_tokenrotate.web.addresses import safe_next
 
 from .conftest import MakeApp

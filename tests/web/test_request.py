@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from flask import Flask, Response, g, render_template_string, send_file, stream_with_context
 from flask.testing import FlaskClient
+from requests_oauthlib import OAuth2Session
 from sqlalchemy import event, text
 from werkzeug.serving import make_server
 
 from flask_tokenrotate import SignInRequired, TokenRotate, current_token, require_fresh_token
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
-from flask_tokenrotate.web.request import request_grants
+from flask_tokenrotate.testing import FakeProvider, LoginAs, wait_for_rotations
+from flask_tokenrotate.web.request_grants import request_grants
 
 from .conftest import MakeApp
 
@@ -40,7 +40,7 @@ class TestDecorator:
     ) -> None:
         """The control of the test above: a fresh token is used as it is."""
         login_as(client, "alice")
-        assert [client.get("/me").json["origin"] for _ in range(2)] == ["row", "cache"]
+        assert [client.get("/me").json["origin"] for _ in range(2)] == ["row", "row"]
         assert fake_provider.redemptions() == 0
 
     def test_the_name_may_be_given(self, app: Flask, login_as: LoginAs) -> None:
@@ -83,7 +83,7 @@ class TestDecorator:
         assert client.get("/long").json["version"] == 0
         fake_provider.lifetime = 4000
         with app.app_context():
-            app.extensions["tokenrotate"].rotator.expire(client.get("/me").json["grant"])
+            app.extensions["tokenrotate"].rotation.ending.expire(client.get("/me").json["grant"])
         assert client.get("/long").json["version"] == 1
 
     def test_async_views(self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider) -> None:
@@ -280,7 +280,7 @@ class TestMemo:
         event.listen(engine, "before_cursor_execute", lambda *facts: statements.append(facts[2]))
         assert client.get("/me").json["origin"] == "cache"
         assert statements == []
-        app.extensions["tokenrotate"].rotator.forget(client.get("/me").json["grant"])
+        app.extensions["tokenrotate"].rotation.tokens.forget(client.get("/me").json["grant"])
         assert client.get("/me").json["origin"] == "row"
         assert [statement.split()[0] for statement in statements] == ["SELECT"]
 
@@ -386,11 +386,11 @@ class TestHealing:
         grant = login_as(client, expires_in=1000)
         assert client.get("/me").json["version"] == 0
         with other.app_context():
-            other.extensions["tokenrotate"].rotator.expire(grant.id)
+            other.extensions["tokenrotate"].rotation.ending.expire(grant.id)
             TokenRotate().token(grant.id)
         fake_provider.expire_access_tokens()
         with other.app_context():
-            other.extensions["tokenrotate"].rotator.expire(grant.id)
+            other.extensions["tokenrotate"].rotation.ending.expire(grant.id)
             TokenRotate().token(grant.id)
         before = fake_provider.redemptions()
         assert client.get("/me").json["status"] == 200
@@ -415,12 +415,82 @@ class TestHealing:
             assert client.get("/always").json == {"last": 401}
         assert fake_provider.redemptions() == 1
 
+    def test_the_session_does_what_the_token_does(
+        self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider
+    ) -> None:
+        """`current_token.session` is an `OAuth2Session` that handles a 401 as `current_token.get` does."""
+        with refusing_once() as api:
+
+            @app.get("/session")
+            @require_fresh_token
+            def with_a_session() -> dict[str, Any]:
+                session = current_token.session
+                assert isinstance(session, OAuth2Session)
+                assert session is current_token.session, "one for the request"
+                before = session.token["access_token"]
+                status = session.get(api.url).status_code
+                assert session.access_token != before
+                return {"status": status}
+
+            client = app.test_client()
+            login_as(client, expires_in=1000)
+            _age(app)
+            first = client.get("/session").json
+        assert (api.methods, first["status"]) == (["GET", "GET"], 200)
+        assert fake_provider.redemptions() == 1
+
+    def test_each_request_has_its_own_session(self, app: Flask, login_as: LoginAs) -> None:
+        """Nothing that one request sets on it is seen by the next, of the same user or another."""
+        held: list[Any] = []
+
+        @app.get("/mark")
+        @require_fresh_token
+        def mark() -> dict[str, Any]:
+            session = current_token.session
+            held.append(session)
+            marks = [*session.headers.get("X-Marks", "").split(), *session.cookies.keys()]
+            session.headers["X-Marks"] = "set"
+            session.cookies.set("mark", "set")
+            return {"marks": marks}
+
+        alice, bob = app.test_client(), app.test_client()
+        login_as(alice)
+        login_as(bob, "bob")
+        with app.app_context():  # one context for several requests, as in a test's ``with client``
+            for client in (alice, bob, alice):
+                assert client.get("/mark").json == {"marks": []}
+        assert len(set(map(id, held))) == 3
+
+    def test_a_session_belongs_to_its_provider(
+        self, make_app: MakeApp, login_as: LoginAs, fake_provider: FakeProvider
+    ) -> None:
+        """A session that is kept while another provider's token is current goes on with its own."""
+        app, rotate = make_app()
+        rotate.register("other", **fake_provider.registration())
+
+        @require_fresh_token("other")
+        def inner(session: OAuth2Session) -> list[Any]:
+            return [session.access_token, current_token.session.access_token, current_token.access_token]
+
+        @app.get("/two")
+        @require_fresh_token("fake")
+        def two() -> list[Any]:
+            return [current_token.access_token, *inner(current_token.session)]
+
+        client = app.test_client()
+        login_as(client, provider="fake")
+        login_as(client, provider="other")
+        outer, kept, of_other, other = client.get("/two").json
+        assert outer == kept
+        assert of_other == other != outer
+
     @pytest.mark.parametrize(
         ("method", "body", "sent"),
         [
             ("GET", {}, ["GET", "GET"]),
             ("PUT", {"data": b"x"}, ["PUT", "PUT"]),
-            ("PUT", {"data": io.BytesIO(b"x")}, ["PUT"]),
+            ("PUT", {"data": io.BytesIO(b"x")}, ["PUT", "PUT"]),
+            ("PUT", {"files": {"upload": io.BytesIO(b"x")}}, ["PUT"]),
             ("POST", {"json": {}}, ["POST"]),
             ("PATCH", {"json": {}}, ["PATCH"]),
         ],
@@ -484,11 +554,42 @@ def refusing_once() -> Iterator[RefusingOnce]:
         server.server_close()
 
 
-class TestAhead:
-    def test_the_response_comes_before_the_rotation(
+class TestAheadOnThreads:
+    """A rotation thread rotates, and nobody waits: not the view, not the response, not the connection."""
+
+    def test_the_response_does_not_wait_for_the_provider(
         self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider
     ) -> None:
+        """The request is over, close included, while the provider still holds its response."""
+        client = app.test_client()
+        grant = login_as(client, expires_in=1000)
+        _age(app, 900)
+        with fake_provider.hold("received") as gate:
+            with client.get("/me") as response:
+                assert response.json["version"] == 0
+            gate.wait_for(1)
+            assert client.get("/me").json["version"] == 0
+        wait_for_rotations(app)
+        assert fake_provider.redemptions() == 1
+        assert client.get("/me").json == {
+            "status": 200, "user": "alice", "origin": "row", "version": 1, "grant": grant.id
+        }  # fmt: skip
+
+
+@pytest.fixture
+def threadless(make_app: MakeApp) -> Flask:
+    """An application whose process runs no threads beside its requests."""
+    return make_app(TOKENROTATE_ROTATION_THREADS=0)[0]
+
+
+class TestAhead:
+    """Where threads cannot run, a request rotates after its response."""
+
+    def test_the_response_comes_before_the_rotation(
+        self, threadless: Flask, login_as: LoginAs, fake_provider: FakeProvider
+    ) -> None:
         """In the ahead window the request uses the current token and rotates when it is closed."""
+        app = threadless
         client = app.test_client()
         grant = login_as(client, expires_in=1000)
         _age(app, 900)
@@ -497,7 +598,7 @@ class TestAhead:
             assert fake_provider.redemptions() == 0
         assert fake_provider.redemptions() == 1
         assert client.get("/me").json == {
-            "status": 200, "user": "alice", "origin": "cache", "version": 1, "grant": grant.id
+            "status": 200, "user": "alice", "origin": "row", "version": 1, "grant": grant.id
         }  # fmt: skip
 
     def test_a_token_that_an_earlier_hook_got_is_rotated_ahead(
@@ -510,20 +611,20 @@ class TestAhead:
             def hook() -> None:
                 current_token.access_token  # noqa: B018
 
-        app, _ = make_app(before=other_extension)
+        app, _ = make_app(before=other_extension, TOKENROTATE_ROTATION_THREADS=0)
         app.add_url_rule("/plain", view_func=lambda: "plain")
         client = app.test_client()
         login_as(client, expires_in=1000)
         _age(app, 900)
         client.get("/plain").close()
         assert fake_provider.redemptions() == 1
-        assert "keys" in app.extensions["tokenrotate"].warned
+        assert app.extensions["tokenrotate"].warned.of_keys
 
     def test_another_response_in_place_of_the_views_changes_nothing(
         self, make_app: MakeApp, login_as: LoginAs, fake_provider: FakeProvider
     ) -> None:
         """A hook of the application may answer with an object of its own."""
-        app, _ = make_app()
+        app, _ = make_app(TOKENROTATE_ROTATION_THREADS=0)
         app.after_request(lambda response: Response(response.get_data(), mimetype="application/json"))
         client = app.test_client()
         login_as(client, expires_in=1000)
@@ -534,9 +635,10 @@ class TestAhead:
         assert fake_provider.redemptions() == 1
 
     def test_another_request_that_ends_first_is_not_taken_for_it(
-        self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider
+        self, threadless: Flask, login_as: LoginAs, fake_provider: FakeProvider
     ) -> None:
         """The signal tells of every request of the application; each rotates for itself."""
+        app = threadless
         client = app.test_client()
         login_as(client, expires_in=1000)
         _age(app, 900)
@@ -557,9 +659,10 @@ class TestAhead:
 
     @pytest.mark.parametrize("kind", ["text", "file"])
     def test_a_longer_min_ttl_rotates_ahead_too(
-        self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider, tmp_path: Path, kind: str
+        self, threadless: Flask, login_as: LoginAs, fake_provider: FakeProvider, tmp_path: Path, kind: str
     ) -> None:
         """What is near to expiry is near for the view that asks; a file sent as it is rotates as well."""
+        app = threadless
         (tmp_path / "file").write_text("contents")
 
         @app.get("/long")
@@ -576,9 +679,10 @@ class TestAhead:
         assert fake_provider.redemptions() == 1
 
     def test_a_short_lived_token_does_not_rotate_on_each_request(
-        self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider
+        self, threadless: Flask, login_as: LoginAs, fake_provider: FakeProvider
     ) -> None:
         """A lifetime below the leeway of 30 s is used for half of it."""
+        app = threadless
         client = app.test_client()
         fake_provider.lifetime = 20
         login_as(client, expires_in=-1)

@@ -8,8 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from flask_tokenrotate import grant_ended, rotation_failed, scopes_changed, token_rotated
-from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.testing.pytest_plugin import LoginAs
+from flask_tokenrotate.testing import FakeProvider, LoginAs
 
 from .conftest import end_every_family
 

@@ -16,15 +16,14 @@ import selectors
 import threading
 from typing import Any, Self
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import func, select
 
 from ...forks import call_in_forked_child
 from ...rotation.ports import Clock, Event
 from .engine import Database
+from .notifications import CHANNEL, can_notify
 
 logger = logging.getLogger("flask_tokenrotate")
-
-CHANNEL = "tokenrotate"
 
 LINGER_SECONDS = 60.0
 TRIAL_SECONDS = 2.0
@@ -38,11 +37,6 @@ _SLICE_SECONDS = 1.0
 """How long the thread waits at a time before it looks whether it is still wanted."""
 
 _left_to_the_parent: list[object] = []
-
-
-def can_notify(engine: Engine) -> bool:
-    """Return whether claims that are settled on ``engine`` can be told, and heard of."""
-    return (engine.dialect.name, engine.dialect.driver) == ("postgresql", "psycopg")
 
 
 class Listener:

@@ -47,6 +47,8 @@ grants = Table(
     Column("provider", _text(NAME_LENGTH), nullable=False),
     Column("subject", _text(NAME_LENGTH)),
     Column("user_id", _text(NAME_LENGTH)),
+    # Of the session that signed in (`sessions.store`): written once, so its index costs no rotation anything.
+    Column("login_id", _text(32), index=True),
     Column("created_at", Double, nullable=False),
     Column("version", Integer, nullable=False),
     Column("token_version", Integer, nullable=False),
@@ -63,6 +65,7 @@ grants = Table(
     Column("doubts", Integer, nullable=False),
     Column("retry_at", Double),
     Column("failure", _text(NAME_LENGTH)),
+    Column("failure_code", _text(NAME_LENGTH)),
     Column("failures", Integer, nullable=False),
     Column("ended_at", Double),
     Column("end_reason", _text(32)),
@@ -87,6 +90,7 @@ sessions = Table(
     # With a length, or MariaDB and MySQL make a column of it that ends at 64 KiB.
     Column("data", LargeBinary(2**24 - 1), nullable=False),
     Column("version", Integer, nullable=False),
+    Column("login_id", _text(32), nullable=False),
     Column("user_id", _text(NAME_LENGTH), index=True),
     Column("expires_at", Double, nullable=False, index=True),
     Column("ended_at", Double),

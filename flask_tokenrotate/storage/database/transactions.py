@@ -2,8 +2,8 @@
 
 A write never has a SELECT before it in its transaction: on MariaDB and SQLite the snapshot that the
 SELECT took makes the write fail or look at an old row. What a write came to is an `Outcome`, and
-only ``WRITTEN`` is certain. After any other outcome the caller reads the row in a **new** transaction
-and looks for its own mark (a random id or its token version), because
+only ``WRITTEN`` is certain. After any other outcome the caller of `Transactions.write_until` reads the row in
+a **new** transaction and looks for its own mark (a random id or its token version), because
 
 - ``UNTOUCHED`` (row count 0) may be stale: a Galera node can answer so to a rightful write right after
   a commit on another node;
@@ -24,12 +24,12 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     Connection,
     CursorResult,
-    Engine,
+    Delete,
     Exists,
     Insert,
     Row,
@@ -49,10 +49,12 @@ from sqlalchemy.sql.dml import UpdateBase
 from ...errors import StoreUnavailable
 from .driver_errors import Failure, cause, classify, has_answered, place, translated
 from .engine import Database
-from .listening import CHANNEL, can_notify
+from .notifications import CHANNEL, can_notify
 
-PATIENCE_SECONDS = 4.0
-"""How long one call of a store goes on trying against lost races; well below a web server's time-out."""
+T = TypeVar("T")
+
+KEEP_TRYING_SECONDS = 4.0
+"""How long one call of a store keeps trying after lost races; well below a web server's time-out."""
 
 _FIRST_PAUSE_SECONDS = 0.002
 _LONGEST_PAUSE_SECONDS = 0.25
@@ -67,35 +69,29 @@ class Outcome(Enum):
     UNKNOWN = "unknown"
 
 
-class Patience:
-    """Bounds the tries of one call: `spend` pauses before the next, or gives up."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._give_up_at = time.monotonic() + PATIENCE_SECONDS
-        self._pause = _FIRST_PAUSE_SECONDS
-
-    def spend(self, error: SQLAlchemyError | None = None) -> None:
-        """Pause for a short random time. Raises `StoreUnavailable` when the patience is over."""
-        if time.monotonic() >= self._give_up_at:
-            raise StoreUnavailable(
-                f"The grant database ({place(self._engine)}) let no write or read of this row through "
-                f"in {PATIENCE_SECONDS:.0f} s: another transaction may hold a lock on it."
-            ) from (None if error is None else cause(error))
-        # Random: those who collided once shall not collide again in step.
-        time.sleep(self._pause * random.random())  # noqa: S311 - a pause, not a secret
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
-
-
 class Transactions:
     """The store's short transactions on one database; no connection is held between two calls."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def patience(self) -> Patience:
-        """Return the patience for one call of a store."""
-        return Patience(self._database.engine())
+    def keep_trying(self, step: Callable[[], T | None]) -> T:
+        """Call ``step`` until it returns a result, with a short random pause before each other try.
+
+        Raises `StoreUnavailable` when there is none after `KEEP_TRYING_SECONDS`.
+        """
+        give_up_at = time.monotonic() + KEEP_TRYING_SECONDS
+        pause = _FIRST_PAUSE_SECONDS
+        while (result := step()) is None:
+            if time.monotonic() >= give_up_at:
+                raise StoreUnavailable(
+                    f"The grant database ({place(self._database.engine())}) let no write or read of this row "
+                    f"through in {KEEP_TRYING_SECONDS:.0f} s: another transaction may hold a lock on it."
+                )
+            # Random: two writers that collided once must not collide again in step.
+            time.sleep(pause * random.random())  # noqa: S311 - a pause, not a secret
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        return result
 
     def read(self, statement: Select[Any], **parameters: object) -> Row[Any] | None:
         """Return the first row of ``statement``; otherwise as `read_all`."""
@@ -108,21 +104,52 @@ class Transactions:
         `TablesMissing`.
         """
         engine = self._database.engine()
-        patience: Patience | None = None
         broken = False
-        while True:
+
+        def step() -> Sequence[Row[Any]] | None:
+            nonlocal broken
             try:
                 with engine.connect() as connection:
                     return connection.execute(statement, parameters).all()
             except SQLAlchemyError as error:
                 failure = classify(error) if isinstance(error, DBAPIError) else Failure.REFUSED
                 if failure is Failure.LOST:
-                    patience = patience or Patience(engine)
-                    patience.spend(error)
-                elif failure is Failure.UNKNOWN and not broken:
-                    broken = True
-                else:
+                    return None
+                if failure is not Failure.UNKNOWN or broken:
                     raise translated(error, engine) from cause(error)
+            broken = True
+            return step()
+
+        return self.keep_trying(step)
+
+    def write_until(
+        self,
+        write: Write | UpdateBase,
+        *then: UpdateBase,
+        written: T,
+        read_back: Callable[[Sequence[Outcome]], T | None],
+        wakes: str | None = None,
+        values: Mapping[str, object] | None = None,
+    ) -> T:
+        """Write, as `write` does, until it is clear what came of it, and return that.
+
+        ``written`` is returned when the write was plainly successful. Otherwise ``read_back`` is called with
+        the outcomes so far: it reads the row, and returns what the row shows, or None to write again.
+        Raises as `write` and `keep_trying`.
+        """
+        outcomes: list[Outcome] = []
+
+        def step() -> T | None:
+            outcomes.append(self.write(write, *then, wakes=wakes, values=values))
+            return written if outcomes[-1] is Outcome.WRITTEN else read_back(outcomes)
+
+        return self.keep_trying(step)
+
+    def delete(self, statement: Delete) -> None:
+        """Delete any number of rows, and try again after a lost race; errors as in `write_until`."""
+        self.write_until(
+            statement, written=True, read_back=lambda outcomes: outcomes[-1] is Outcome.UNTOUCHED or None
+        )
 
     def write(
         self,

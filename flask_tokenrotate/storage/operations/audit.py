@@ -1,23 +1,22 @@
-"""Reads the ledger: one grant's story, and whether anything in it contradicts the protocol.
+"""Reads the ledger: one grant's history, and whether anything in it contradicts the protocol.
 
-Only hashes, numbers, times and verdicts are read, so that an audit needs no key and shows no token.
+Only hashes, numbers, times and verdicts are read: an audit needs no key and shows no token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Select, and_, delete, exists, func, or_, select
 
 from ...rotation.protocol import MAX_POSTS
+from ...rotation.verdict import CONSEQUENCES, Rotated
 from ..database.engine import Database
 from ..database.schema import db_now, grants, redemptions
-from ..database.transactions import Outcome, Transactions
-
-UNSPENT = ("busy", "not_sent", "not_posted", "misconfigured")
-"""Verdicts after which a refresh token may be redeemed as if nothing had been."""
+from ..database.transactions import Transactions
 
 BATCH = 500
 """Rows that are deleted in one transaction."""
@@ -30,7 +29,7 @@ _row = redemptions.c
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Redemption:
-    """One line of a grant's story; times in epoch seconds by the database's clock.
+    """One line of a grant's history; times in epoch seconds by the database's clock.
 
     ``version`` is the token version that the claim was to produce, ``redeems`` the one whose refresh
     token it redeemed. ``slot`` None: the refresh token is known to be unspent. ``verdict`` None: no
@@ -46,6 +45,18 @@ class Redemption:
     settled_at: float | None
     verdict: str | None
     http_status: int | None
+
+    def __str__(self) -> str:
+        """Return the line for people; its time is UTC."""
+        claimed_at = datetime.fromtimestamp(self.claimed_at, UTC).isoformat(sep=" ", timespec="milliseconds")
+        attempt = {None: "unspent", 0: "first redemption", 1: "replay"}[self.slot]
+        status = "" if self.http_status is None else f" (HTTP {self.http_status})"
+        outcome = f"{self.verdict}{status}" if self.verdict else "no outcome written"
+        took = "" if self.settled_at is None else f" {self.settled_at - self.claimed_at:.3f} s later"
+        return (
+            f"{claimed_at}  version {self.version}: {self.holder} redeems "
+            f"version {self.redeems} ({attempt}) -> {outcome}{took}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,11 +76,11 @@ class Audit:
     def history(self, grant_id: str) -> list[Redemption]:
         """Return the grant's redemptions, oldest first."""
         columns = [_row[name] for name in Redemption.__slots__]
-        story = select(*columns).where(_row.grant_id == grant_id).order_by(_row.version, _row.claimed_at)
-        return [Redemption(**row._mapping) for row in self._transactions.read_all(story)]
+        mine = select(*columns).where(_row.grant_id == grant_id).order_by(_row.version, _row.claimed_at)
+        return [Redemption(**row._mapping) for row in self._transactions.read_all(mine)]
 
     def breaches(self) -> list[Breach]:
-        """Return every breach that the whole ledger shows; an empty list is what there should be."""
+        """Return every breach in the ledger; normally an empty list."""
         return [
             Breach(grant_id=row.grant_id, what=what.format(**row._mapping))
             for statement, what in _rules()
@@ -79,27 +90,23 @@ class Audit:
     def prune(self, *, days: float) -> int:
         """Delete what was claimed more than ``days`` days ago and return how many rows that were.
 
-        What the stored token set came from stays, and so does every redemption of it: a slot that was
-        forgotten would be free for a second redemption.
+        The redemption that brought the stored token set stays, and so does every redemption of that set: a
+        slot that is deleted would be free for a second redemption.
         """
         needed = exists().where(
             _grant.id == _row.grant_id,
             or_(_grant.token_version == _row.version, _grant.token_version <= _row.redeems),
         )
         old = select(_row.claim_id).where(_row.claimed_at < db_now() - days * DAY, ~needed).limit(BATCH)
-        patience = self._transactions.patience()
         pruned = 0
         while batch := [row.claim_id for row in self._transactions.read_all(old)]:
-            outcome = self._transactions.write(delete(redemptions).where(_row.claim_id.in_(batch)))
-            if outcome in (Outcome.LOST, Outcome.UNKNOWN):
-                patience.spend()
-            else:
-                pruned += len(batch)
+            self._transactions.delete(delete(redemptions).where(_row.claim_id.in_(batch)))
+            pruned += len(batch)
         return pruned
 
 
 def _rules() -> Iterator[tuple[Select[Any], str]]:
-    """Yield what selects the breaches of each rule, and how one reads."""
+    """Yield the statement that selects the breaches of each rule, and its message."""
     spent = _row.slot.is_not(None)
     posts = func.count().label("posts")
     yield (
@@ -121,11 +128,14 @@ def _rules() -> Iterator[tuple[Select[Any], str]]:
         select(_row.grant_id, _row.version, posts).group_by(_row.grant_id, _row.version).having(posts > 1),
         "{posts} claims were taken at version {version}",
     )
+    # A verdict that is in neither list is a later version's, which knows what it means.
+    unspent = [name for name, consequences in CONSEQUENCES.items() if consequences.spent is False]
+    held = [name for name in CONSEQUENCES if name not in unspent]
     yield (
         select(_row.grant_id, _row.claim_id, _row.verdict).where(
             or_(
-                and_(spent, _row.verdict.in_(UNSPENT)),
-                and_(_row.slot.is_(None), or_(_row.verdict.is_(None), _row.verdict.not_in(UNSPENT))),
+                and_(spent, _row.verdict.in_(unspent)),
+                and_(_row.slot.is_(None), or_(_row.verdict.is_(None), _row.verdict.in_(held))),
             )
         ),
         "the slot of claim {claim_id} contradicts its verdict {verdict}",
@@ -135,9 +145,8 @@ def _rules() -> Iterator[tuple[Select[Any], str]]:
 
 def _rules_of_rows() -> Iterator[tuple[Select[Any], str]]:
     """Yield the rules about the ledger and the grants' rows together."""
-    brought = exists().where(
-        _row.grant_id == _grant.id, _row.version == _grant.token_version, _row.verdict == "rotated"
-    )
+    rotated = _row.verdict == Rotated.consequences.ledger_name
+    brought = exists().where(_row.grant_id == _grant.id, _row.version == _grant.token_version, rotated)
     yield (
         select(_grant.id.label("grant_id"), _grant.token_version).where(_grant.token_version > 0, ~brought),
         "no redemption in the ledger brought the stored token version {token_version}",
@@ -146,7 +155,7 @@ def _rules_of_rows() -> Iterator[tuple[Select[Any], str]]:
     yield (
         select(_row.grant_id, _row.version, _grant.token_version)
         .select_from(same_grant)
-        .where(_row.verdict == "rotated", _row.version > _grant.token_version, _grant.ended_at.is_(None)),
+        .where(rotated, _row.version > _grant.token_version, _grant.ended_at.is_(None)),
         "token version {version} was received, but the row has version {token_version}",
     )
     yield (

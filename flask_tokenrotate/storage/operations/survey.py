@@ -1,4 +1,4 @@
-"""Looks at the database as an operator would: its clock, and whether the keys open what is in it."""
+"""Checks the database for an operator: its clock, and whether the keys open what it holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _row = grants.c
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Survey:
-    """What was seen: ``sampled`` rows, those of them that no key opens, and the clocks' difference.
+    """How many rows were ``sampled``, those of them that no key opens, and the clocks' difference.
 
     ``clock_ahead``: seconds by which this host's clock is ahead of the database's.
     """
@@ -43,15 +43,15 @@ def grants_by_key(database: Database) -> dict[str, int]:
 
 
 def survey(database: Database, sealer: Sealer, *, sample: int) -> Survey:
-    """Open up to ``sample`` grants drawn at random. Raises `StoreUnavailable` and `TablesMissing`.
+    """Decrypt up to ``sample`` grants chosen at random. Raises `StoreUnavailable` and `TablesMissing`.
 
-    Other workers' keys show in the rows that they sealed: no worker has to say which keys it has.
+    The rows that other workers sealed show which keys those have.
     """
     transactions = Transactions(database)
     before = time.time()
     now = transactions.read(select(db_now().label("now")))
     assert now is not None
-    # Half of the question's time has passed when the database looks at its clock.
+    # The database reads its clock about in the middle of the round trip.
     clock_ahead = (before + time.time()) / 2 - now.now
     columns = select(_row.id, _row.provider, _row.user_id, _row.subject, _row.sealed).limit(sample)
     # Ids are random, so the neighbours of a random id are a sample, and the primary key finds them.

@@ -1,7 +1,7 @@
-"""Rescue files: one sealed file for each token set that the database did not take.
+"""Rescue files: one sealed file for each token set that could not be written to the database.
 
-All of a file is sealed, and bound to the grant and the claim that its name tells: a file that was
-copied under another name does not open.
+All of a file is sealed, and bound to the grant and the claim in its name: a file that was copied under
+another name does not open.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 from ...errors import RescueFailed
 from ...rotation.tokens import Claim, Grant, Unsaved
-from ..rows import TOKEN_FACTS, read_tokens, written_tokens
 from .content import Malformed, facts_in, number_or_none, several, text, text_or_none, whole, with_keys
 from .sealing import Binding, DoesNotOpen, Sealer
+from .token_sets import TOKEN_FACTS, read_tokens, written_tokens
 
 SUFFIX = ".rescue"
 

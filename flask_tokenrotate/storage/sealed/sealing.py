@@ -1,8 +1,8 @@
-"""Sealing: what lies in the database is of no use to who reads or rearranges it.
+"""Sealing: a copy of the database shows no token, and a value that was moved does not open.
 
 A sealed value is ``version byte | key fingerprint (6 bytes) | nonce (12 bytes) | AES-256-GCM``. What
-it is *bound to* (the grant's id and owner) is authenticated with it and not stored in it, so that
-a value copied into another row, or a row given to another user, does not open.
+it is *bound to* (the grant's id and owner) is authenticated with it and not stored in it: a value that was
+copied into another row, or a row that was given to another user, does not open.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class DoesNotOpen(Exception):
 
 
 class Sealer:
-    """Seals with the first of ``keys`` (32 bytes each) and opens with any of them.
+    """Encrypts with the first of ``keys`` (32 bytes each) and decrypts with any of them.
 
     ``fingerprints`` are short hashes that name the keys, in their order, without revealing them.
     """
@@ -63,13 +63,11 @@ class Sealer:
         )
 
     def hash(self, secret: Secret) -> str:
-        """Return the keyed hash (HMAC-SHA256) by which the ledger tells refresh tokens apart.
+        """Return the keyed hash (HMAC-SHA256) by which the ledger distinguishes refresh tokens.
 
-        Its key is derived from the first sealing key: without it nobody can try out tokens against it.
+        Its key is derived from the first key: without it nobody can try tokens against the hash.
         """
-        return hmac.new(
-            self._hash_key, secret.reveal().encode("utf-8", "surrogatepass"), "sha256"
-        ).hexdigest()
+        return hmac.new(self._hash_key, secret.encoded(), "sha256").hexdigest()
 
     def open(self, sealed: bytes, bound_to: Binding) -> bytes:
         """Return what was sealed. Raises `DoesNotOpen` when no key opens it with ``bound_to``."""
@@ -95,25 +93,24 @@ def new_key() -> str:
 
 
 def sealer_from(
-    encryption_keys: str | Sequence[str] | None,
+    encryption_keys: Sequence[str],
     secret_key: str | bytes | None,
-    fallbacks: Sequence[str | bytes] | None = None,
+    fallbacks: Sequence[str | bytes] = (),
 ) -> Sealer:
     """Return the sealer that the configuration asks for.
 
-    ``encryption_keys`` (``TOKENROTATE_ENCRYPTION_KEYS``): urlsafe base64 of 32 bytes each, a list or
-    separated by commas; the first seals. The keys derived from ``SECRET_KEY`` and
-    ``SECRET_KEY_FALLBACKS`` open as well, so that an application may set encryption keys later;
-    they seal only where there are none. Raises `ConfigurationError`, which never shows a key.
+    ``encryption_keys`` (``TOKENROTATE_ENCRYPTION_KEYS``): urlsafe base64 of 32 bytes each; the first
+    encrypts. The keys derived from ``SECRET_KEY`` and ``SECRET_KEY_FALLBACKS`` decrypt as well, so that an
+    application may set encryption keys later; they encrypt only where there are none. Raises
+    `ConfigurationError`, which never shows a key.
     """
-    words = encryption_keys.split(",") if isinstance(encryption_keys, str) else list(encryption_keys or ())
-    keys = [_decoded(word, position) for position, word in enumerate(words, 1)] if any(words) else []
+    keys = [_decoded(word, position) for position, word in enumerate(encryption_keys, 1)]
     if not keys and not secret_key:
         raise ConfigurationError(
-            "There is no key to seal tokens with: set SECRET_KEY, or TOKENROTATE_ENCRYPTION_KEYS "
+            "There is no key to encrypt tokens with: set SECRET_KEY, or TOKENROTATE_ENCRYPTION_KEYS "
             "to the output of: flask tokenrotate new-key"
         )
-    keys += [_derived(secret) for secret in (secret_key, *(fallbacks or ())) if secret]
+    keys += [_derived(secret) for secret in (secret_key, *fallbacks) if secret]
     return Sealer(keys)
 
 
@@ -121,7 +118,7 @@ def _decoded(word: object, position: int) -> bytes:
     try:
         if not isinstance(word, str):
             raise TypeError
-        word = word.strip().rstrip("=")
+        word = word.rstrip("=")
         key = base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True)
     except (TypeError, ValueError, binascii.Error):
         key = b""

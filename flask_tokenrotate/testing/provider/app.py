@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
@@ -14,13 +14,14 @@ from werkzeug.wrappers import Response
 from . import endpoints
 from .consent import authorize
 from .rules import Rules
+from .state import ProviderState
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from .server import FakeProvider
-
-View = Callable[["FakeProvider", "Request"], Response]
+View = Callable[[ProviderState, "Request"], Response]
+Body = Callable[[str, tuple[str, ...], float], dict[str, object]]
+"""Returns what a protected resource responds, from user, scopes and seconds left."""
 
 
 class Request(BaseRequest):
@@ -40,7 +41,7 @@ def addresses(url: str) -> dict[str, str]:
     }
 
 
-def discovery(provider: FakeProvider, request: Request) -> Response:
+def discovery(provider: ProviderState, request: Request) -> Response:
     """Answer the metadata document (RFC 8414)."""
     method = {"basic": "client_secret_basic", "post": "client_secret_post", "none": "none"}
     methods = [method[provider.client_auth]]
@@ -58,28 +59,30 @@ def discovery(provider: FakeProvider, request: Request) -> Response:
     )
 
 
-def userinfo(provider: FakeProvider, request: Request) -> Response:
+def userinfo(provider: ProviderState, request: Request) -> Response:
     """Say who the bearer of the access token is."""
     if provider.outage:
         return endpoints.failure(provider, provider.fail_status)
 
-    def claims(user: str, scopes: tuple[str, ...], seconds: float) -> dict[str, Any]:
+    def claims(user: str, scopes: tuple[str, ...], seconds: float) -> dict[str, object]:
         return {"sub": user, "name": user.title(), "email": f"{user}@example.test"}
 
     return _protected(provider, request, claims)
 
 
-def me(provider: FakeProvider, request: Request) -> Response:
+def me(provider: ProviderState, request: Request) -> Response:
     """Answer as a protected resource of some other server: an outage of this one does not touch it."""
 
-    def profile(user: str, scopes: tuple[str, ...], seconds: float) -> dict[str, Any]:
+    def profile(user: str, scopes: tuple[str, ...], seconds: float) -> dict[str, object]:
         return {"user": user, "scopes": list(scopes), "seconds_left": round(seconds, 3)}
 
     return _protected(provider, request, profile)
 
 
 def _protected(
-    provider: FakeProvider, request: Request, body: Callable[[str, tuple[str, ...], float], dict[str, Any]]
+    provider: ProviderState,
+    request: Request,
+    body: Body,
 ) -> Response:
     with provider.ledger.lock:
         rules = Rules(provider.client, provider.ledger, provider)
@@ -94,12 +97,12 @@ def _protected(
     return Response(status=401, headers={"WWW-Authenticate": challenge})
 
 
-def log(provider: FakeProvider, request: Request) -> Response:
+def log(provider: ProviderState, request: Request) -> Response:
     """Answer with the log and what it adds up to."""
     return _json(provider.journal.as_json())
 
 
-def control(provider: FakeProvider, request: Request) -> Response:
+def control(provider: ProviderState, request: Request) -> Response:
     """Answer with the knobs; turn them first where the request asks for it.
 
     Only JSON is taken: no page in a browser can send that across origins without being asked first.
@@ -139,7 +142,7 @@ _MAP = Map(
 class App:
     """The WSGI callable."""
 
-    def __init__(self, provider: FakeProvider) -> None:
+    def __init__(self, provider: ProviderState) -> None:
         self._provider = provider
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

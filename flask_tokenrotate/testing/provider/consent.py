@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader
 from oauthlib.common import add_params_to_uri
@@ -12,14 +11,12 @@ from oauthlib.oauth2 import AccessDeniedError, FatalClientError, OAuth2Error
 from werkzeug.wrappers import Request, Response
 
 from .rules import Rules
-
-if TYPE_CHECKING:
-    from .server import FakeProvider
+from .state import ProviderState
 
 _templates = Environment(loader=PackageLoader("flask_tokenrotate.testing"), autoescape=True)
 
 
-def authorize(provider: FakeProvider, request: Request) -> Response:
+def authorize(provider: ProviderState, request: Request) -> Response:
     """Show the consent page (GET), or take the user's decision and send the browser back (POST)."""
     uri = request.full_path
     with provider.ledger.lock:
@@ -38,7 +35,7 @@ def authorize(provider: FakeProvider, request: Request) -> Response:
     return _page(200, client_id=provider.client.client_id, scopes=scopes, ticket=ticket)
 
 
-def _decide(provider: FakeProvider, rules: Rules, request: Request, uri: str) -> Response:
+def _decide(provider: ProviderState, rules: Rules, request: Request, uri: str) -> Response:
     # Another site can make a browser post here, but it cannot know the ticket of the page.
     if not hmac.compare_digest(request.form.get("ticket", "").encode(), _ticket(provider, uri).encode()):
         return _page(400, reason="This form is not from this server's page. Start signing in again.")
@@ -53,11 +50,11 @@ def _decide(provider: FakeProvider, rules: Rules, request: Request, uri: str) ->
     return _send_back(provider, headers["Location"])
 
 
-def _ticket(provider: FakeProvider, uri: str) -> str:
+def _ticket(provider: ProviderState, uri: str) -> str:
     return hmac.new(provider.ticket_key.reveal().encode(), uri.encode(), hashlib.sha256).hexdigest()
 
 
-def _send_back(provider: FakeProvider, location: str) -> Response:
+def _send_back(provider: ProviderState, location: str) -> Response:
     """Redirect and name the issuer (RFC 9207); 303 keeps the form from being posted on (RFC 9700 4.12)."""
     return Response(status=303, headers={"Location": add_params_to_uri(location, [("iss", provider.url)])})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from oauthlib.oauth2 import OAuth2Error
 from werkzeug.wrappers import Request, Response
@@ -13,16 +13,14 @@ from ...rotation.tokens import Secret
 from .journal import LogEntry, Outcome
 from .knobs import Fate
 from .rules import Rules
-
-if TYPE_CHECKING:
-    from .server import FakeProvider
+from .state import ProviderState
 
 Endpoint = Literal["token", "revoke"]
 
 _FORM = "application/x-www-form-urlencoded"
 
 
-def token(provider: FakeProvider, request: Request) -> Response:
+def token(provider: ProviderState, request: Request) -> Response:
     """Answer a token request. Raises a `ConnectionError` where the connection is to be cut instead."""
     provider.gates.pass_through("received")
     provider.pause(provider.answer_seconds)
@@ -37,7 +35,7 @@ def token(provider: FakeProvider, request: Request) -> Response:
     return _cut(response) if fate == "cut" else response
 
 
-def revoke(provider: FakeProvider, request: Request) -> Response:
+def revoke(provider: ProviderState, request: Request) -> Response:
     """Answer a revocation request (RFC 7009)."""
     if provider.outage:
         _note(provider, "revoke", request, "failed", provider.fail_status)
@@ -45,7 +43,7 @@ def revoke(provider: FakeProvider, request: Request) -> Response:
     return _process(provider, "revoke", request)
 
 
-def failure(provider: FakeProvider, status: int) -> Response:
+def failure(provider: ProviderState, status: int) -> Response:
     """Return the answer of a server in trouble, with ``Retry-After`` unless ``retry_after`` is 0."""
     response = error(status, "temporarily_unavailable", "A knob of this FakeProvider asked for this.")
     if provider.retry_after:
@@ -59,7 +57,7 @@ def error(status: int, code: str, description: str) -> Response:
     return Response(body, status, mimetype="application/json")
 
 
-def _turn_away(provider: FakeProvider, request: Request, fate: Fate) -> Response:
+def _turn_away(provider: ProviderState, request: Request, fate: Fate) -> Response:
     if fate == "reset":
         _note(provider, "token", request, "reset", 0, delivered=False)
         raise ConnectionResetError("reset_next: not processed, and reset")
@@ -70,7 +68,7 @@ def _turn_away(provider: FakeProvider, request: Request, fate: Fate) -> Response
 
 
 def _process(
-    provider: FakeProvider, endpoint: Endpoint, request: Request, *, delivered: bool = True
+    provider: ProviderState, endpoint: Endpoint, request: Request, *, delivered: bool = True
 ) -> Response:
     # The lock makes look-up, verdict and spending of a token one step, and the log's order theirs.
     with provider.ledger.lock:
@@ -116,7 +114,7 @@ def _cut(response: Response) -> Response:
 
 
 def _note(
-    provider: FakeProvider,
+    provider: ProviderState,
     endpoint: Endpoint,
     request: Request,
     outcome: Outcome,

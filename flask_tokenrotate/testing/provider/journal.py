@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 Outcome = Literal[
     "issued",
@@ -105,7 +105,7 @@ class Journal:
         """Return how many families died of reuse."""
         return len({entry.family for entry in self.entries() if entry.outcome == "reused"})
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return everything as plain values, for ``/log``."""
         presentations = self.presentations()
         return {

@@ -104,12 +104,12 @@ class Knobs:
 
     client_auth = Knob("basic", _client_auth, "how the client has to authenticate: basic, post or none")
 
-    def __init__(self, **positions: Any) -> None:
+    def __init__(self, **positions: object) -> None:
         self._knobs_lock = threading.Lock()
         self._positions: dict[str, Any] = {name: knob.default for name, knob in KNOBS.items()}
         self.turn(**positions)
 
-    def turn(self, **positions: Any) -> None:
+    def turn(self, **positions: object) -> None:
         """Set knobs, all or none. Raises `ValueError` for a name or a value that is not possible."""
         for name, value in positions.items():
             if name not in KNOBS:

@@ -65,41 +65,47 @@ class Rules(RequestValidator):
 
     # Who asks
 
-    def client_authentication_required(self, request: Request, *_: Any, **__: Any) -> bool:
+    def client_authentication_required(self, request: Request, *_: object, **__: object) -> bool:
         return self.knobs.client_auth != "none"
 
-    def authenticate_client(self, request: Request, *_: Any, **__: Any) -> bool:
+    def authenticate_client(self, request: Request, *_: object, **__: object) -> bool:
         request.client = self.client
         return self.client.authenticates(request, self.knobs.client_auth)
 
-    def authenticate_client_id(self, client_id: str, request: Request, *_: Any, **__: Any) -> bool:
+    def authenticate_client_id(self, client_id: str, request: Request, *_: object, **__: object) -> bool:
         credentials_sent = request.client_secret is not None or "Authorization" in request.headers
         return not credentials_sent and self.validate_client_id(client_id, request)
 
-    def validate_client_id(self, client_id: str, request: Request, *_: Any, **__: Any) -> bool:
+    def validate_client_id(self, client_id: str, request: Request, *_: object, **__: object) -> bool:
         request.client = self.client
         return client_id == self.client.client_id
 
     # The authorization request
 
     def validate_redirect_uri(
-        self, client_id: str, redirect_uri: str, request: Request, *_: Any, **__: Any
+        self, client_id: str, redirect_uri: str, request: Request, *_: object, **__: object
     ) -> bool:
         return self.client.may_return_to(redirect_uri)
 
-    def get_default_redirect_uri(self, client_id: str, request: Request, *_: Any, **__: Any) -> str:
+    def get_default_redirect_uri(self, client_id: str, request: Request, *_: object, **__: object) -> str:
         return ""  # oauthlib takes this for "there is none": the client has to send it
 
     def validate_response_type(
-        self, client_id: str, response_type: str, client: object, request: Request, *_: Any, **__: Any
+        self, client_id: str, response_type: str, client: object, request: Request, *_: object, **__: object
     ) -> bool:
         return response_type == "code"
 
-    def get_default_scopes(self, client_id: str, request: Request, *_: Any, **__: Any) -> list[str]:
+    def get_default_scopes(self, client_id: str, request: Request, *_: object, **__: object) -> list[str]:
         return list(self.client.scopes)
 
     def validate_scopes(
-        self, client_id: str, scopes: Iterable[str], client: object, request: Request, *_: Any, **__: Any
+        self,
+        client_id: str,
+        scopes: Iterable[str],
+        client: object,
+        request: Request,
+        *_: object,
+        **__: object,
     ) -> bool:
         return set(scopes) <= set(self.client.scopes)
 
@@ -113,7 +119,7 @@ class Rules(RequestValidator):
         return True
 
     def save_authorization_code(
-        self, client_id: str, code: Any, request: Request, *_: Any, **__: Any
+        self, client_id: str, code: Any, request: Request, *_: object, **__: object
     ) -> None:
         self.ledger.codes[Secret(code["code"])] = Code(
             user=str(request.user),
@@ -126,12 +132,12 @@ class Rules(RequestValidator):
     # The token request
 
     def validate_grant_type(
-        self, client_id: str, grant_type: str, client: object, request: Request, *_: Any, **__: Any
+        self, client_id: str, grant_type: str, client: object, request: Request, *_: object, **__: object
     ) -> bool:
         return True  # oauthlib's server has handlers for the two grant types only
 
     def validate_code(
-        self, client_id: str, code: str, client: object, request: Request, *_: Any, **__: Any
+        self, client_id: str, code: str, client: object, request: Request, *_: object, **__: object
     ) -> bool:
         self.outcome = "refused"
         found = self.ledger.codes.get(Secret(code))
@@ -161,18 +167,18 @@ class Rules(RequestValidator):
         redirect_uri: str,
         client: object,
         request: Request,
-        *_: Any,
-        **__: Any,
+        *_: object,
+        **__: object,
     ) -> bool:
         return True  # compared in validate_code, to answer a mismatch with invalid_grant (RFC 6749 5.2)
 
     def invalidate_authorization_code(
-        self, client_id: str, code: str, request: Request, *_: Any, **__: Any
+        self, client_id: str, code: str, request: Request, *_: object, **__: object
     ) -> None:
         """Do nothing: the code is used up already, and has to stay known so that its reuse is seen."""
 
     def validate_refresh_token(
-        self, refresh_token: str, client: object, request: Request, *_: Any, **__: Any
+        self, refresh_token: str, client: object, request: Request, *_: object, **__: object
     ) -> bool:
         self.outcome = "refused"
         found = self.ledger.refresh_tokens.get(Secret(refresh_token))
@@ -186,11 +192,13 @@ class Rules(RequestValidator):
                 self._kill(found.family)
         return found.family.alive
 
-    def get_original_scopes(self, refresh_token: str, request: Request, *_: Any, **__: Any) -> list[str]:
+    def get_original_scopes(
+        self, refresh_token: str, request: Request, *_: object, **__: object
+    ) -> list[str]:
         return list(self.ledger.refresh_tokens[Secret(refresh_token)].family.scopes)
 
     def is_within_original_scope(
-        self, request_scopes: Iterable[str], refresh_token: str, request: Request, *_: Any, **__: Any
+        self, request_scopes: Iterable[str], refresh_token: str, request: Request, *_: object, **__: object
     ) -> bool:
         return False  # oauthlib asks only about scopes that are not among the original ones
 
@@ -215,7 +223,9 @@ class Rules(RequestValidator):
         # A fraction passes through as it is; the annotation is oauthlib's.
         return int(seconds) if float(seconds).is_integer() else seconds  # type: ignore[return-value]
 
-    def _apply_knobs(self, token: dict[str, Any], handler: object, request: Request | None) -> dict[str, Any]:
+    def _apply_knobs(
+        self, token: dict[str, object], handler: object, request: Request | None
+    ) -> dict[str, object]:
         if request is not None and token["refresh_token"] == request.refresh_token:
             del token["refresh_token"]
         if self.knobs.omit_expires_in:
@@ -224,7 +234,7 @@ class Rules(RequestValidator):
             token["scope"] = self.knobs.scope
         return token
 
-    def save_bearer_token(self, token: Any, request: Any, *_: Any, **__: Any) -> None:
+    def save_bearer_token(self, token: Any, request: Any, *_: object, **__: object) -> None:
         if self._repeat:
             self.outcome = "repeated"
             return
@@ -253,6 +263,8 @@ class Rules(RequestValidator):
         self.bearer = self.ledger.bearer(Secret(token or ""))
         return self.bearer is not None
 
-    def revoke_token(self, token: str, token_type_hint: str, request: Request, *_: Any, **__: Any) -> None:
+    def revoke_token(
+        self, token: str, token_type_hint: str, request: Request, *_: object, **__: object
+    ) -> None:
         self.outcome = "revoked"
         self.family = self.ledger.revoke(Secret(token))

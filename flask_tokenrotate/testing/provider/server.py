@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import secrets
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypedDict
 
 from ...rotation.tokens import Secret
 from .app import App, addresses
 from .browser import sign_in
 from .client import LOOPBACK, Client
-from .gates import Gate, Gates, Point
-from .journal import Journal, LogEntry
-from .knobs import Knobs
-from .ledger import Ledger, new_token
+from .gates import Gate, Point
+from .journal import LogEntry
+from .ledger import new_token
 from .listener import Listener
+from .state import ProviderState
 
 
-class FakeProvider(Knobs):
+class Minted(TypedDict):
+    """A token response. ``expires_in`` is in seconds."""
+
+    access_token: str
+    token_type: str
+    expires_in: float
+    refresh_token: str
+    scope: str
+
+
+class FakeProvider(ProviderState):
     """A strict OAuth 2 authorization server with faults on demand, for tests and for trying things out.
 
     ::
@@ -49,25 +57,20 @@ class FakeProvider(Knobs):
         redirect_uris: Sequence[str] = (),
         scopes: Sequence[str] = ("profile", "email"),
         now: Callable[[], float] = time.time,
-        **knobs: Any,
+        **knobs: object,
     ) -> None:
         if host not in LOOPBACK:
             raise ValueError(
                 f"FakeProvider does not listen on {host!r}: it signs anybody in. Use one of {LOOPBACK}."
             )
-        super().__init__(**knobs)
-        self.client = Client(
+        client = Client(
             client_id=client_id,
             client_secret=Secret(client_secret),
             redirect_uris=tuple(redirect_uris),
             scopes=tuple(scopes),
         )
-        self.ledger = Ledger(now)
-        self.journal = Journal()
-        self.gates = Gates()
-        self.ticket_key = Secret(secrets.token_hex(32))
+        super().__init__(client, now, **knobs)
         self._listener = Listener(host, port, App(self))
-        self._stopping = threading.Event()
 
     def start(self) -> FakeProvider:
         """Listen and serve; return self. Raises `OSError` when the port is taken."""
@@ -86,10 +89,6 @@ class FakeProvider(Knobs):
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
-
-    def pause(self, seconds: float) -> None:
-        """Let ``seconds`` pass, or less when the server is being stopped."""
-        self._stopping.wait(seconds)
 
     # What a client needs to know
 
@@ -117,7 +116,7 @@ class FakeProvider(Knobs):
 
     def mint(
         self, user: str = "alice", *, scopes: Sequence[str] | None = None, expires_in: float | None = None
-    ) -> dict[str, Any]:
+    ) -> Minted:
         """Start a family and return its first token response, as the token endpoint would answer it.
 
         ``scopes`` are by default all, ``expires_in`` the ``lifetime``, in seconds.
@@ -136,11 +135,6 @@ class FakeProvider(Knobs):
             "scope": " ".join(granted),
         }
 
-    def expire_access_tokens(self, user: str | None = None) -> int:
-        """End all living access tokens, or one user's; return how many. Refresh tokens stay as they are."""
-        with self.ledger.lock:
-            return self.ledger.expire(user=user)
-
     def live_tokens(self, user: str | None = None) -> int:
         """Return how many access and refresh tokens, of all users or of one, could still be used."""
         with self.ledger.lock:
@@ -154,25 +148,6 @@ class FakeProvider(Knobs):
         ``with provider.hold("received") as gate:`` … ``gate.wait_for(2)`` … ``gate.open()``.
         """
         return self.gates.hold(point)
-
-    def obey(self, wishes: dict[str, Any]) -> None:
-        """Do what another process asks for through ``/control``: knobs by name, and three more.
-
-        ``expire_access_tokens`` true, with ``user`` for one user only, and ``clear_log`` true.
-        Raises `ValueError` and does nothing when a wish cannot be met.
-        """
-        wishes = dict(wishes)
-        user = wishes.pop("user", None)
-        expire, clear = wishes.pop("expire_access_tokens", False), wishes.pop("clear_log", False)
-        if not isinstance(expire, bool) or not isinstance(clear, bool):
-            raise ValueError("expire_access_tokens and clear_log are true or false.")
-        if user is not None and not isinstance(user, str):
-            raise ValueError("user is a string, or null for all users.")
-        self.turn(**wishes)
-        if expire:
-            self.expire_access_tokens(user)
-        if clear:
-            self.journal.clear()
 
     # What happened
 

@@ -1,8 +1,7 @@
 """What a large deployment takes, by arithmetic over the measured figures.
 
-``python -m tests.proofs.benchmarks.capacity docs/performance/figures.json [--users N] [--lifetime S] …``
-prints the table of ``docs/operations.md``. The figures are what
-``python -m tests.proofs.benchmarks --json`` wrote.
+``python -m tests.proofs capacity [FIGURES] [--users N] [--lifetime S] …`` prints the table of
+``docs/operations.md``. The figures are what ``python -m tests.proofs benchmarks --json`` wrote.
 """
 
 from __future__ import annotations
@@ -15,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.servers.processes import ROOT
+
 from .report import markdown, shown
 from .workloads.rotations import READS_ONLY
 
+FIGURES = ROOT / "docs" / "performance" / "figures.json"
 DAY = 86_400.0
 MEGABYTE, GIGABYTE = 1e6, 1e9
 
@@ -123,17 +125,24 @@ def rows(deployment: Deployment, measured: Measured) -> list[Sequence[str]]:
     ]
 
 
-def main() -> None:
-    """Print the table for the figures and assumptions of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.proofs.benchmarks.capacity", description=__doc__)
-    parser.add_argument("figures", type=Path, help="what python -m tests.proofs.benchmarks --json wrote")
-    for name, default in ((name, getattr(Deployment(), name)) for name in Deployment.__slots__):
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the program."""
+    parser.add_argument(
+        "figures",
+        type=Path,
+        nargs="?",
+        default=FIGURES,
+        help="what the benchmarks wrote with --json (docs/performance/figures.json)",
+    )
+    for name in Deployment.__slots__:
+        default = getattr(Deployment(), name)
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=type(default), default=default, help=f"({default})")
-    options = vars(parser.parse_args())
-    measured = Measured.of(json.loads(options.pop("figures").read_text()))
-    print(markdown(("what", "how much", "how it comes about"), rows(Deployment(**options), measured)))
 
 
-if __name__ == "__main__":
-    main()
+def run(options: argparse.Namespace) -> int:
+    """Print the table for the figures and assumptions of the command line."""
+    measured = Measured.of(json.loads(options.figures.read_text()))
+    deployment = Deployment(**{name: getattr(options, name) for name in Deployment.__slots__})
+    print(markdown(("what", "how much", "how it comes about"), rows(deployment, measured)))
+    return 0

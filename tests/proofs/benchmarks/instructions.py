@@ -1,8 +1,7 @@
 """Counts the instructions that a fresh token adds to a request, which a noisy machine does not change.
 
-``python -m tests.proofs.benchmarks.instructions`` measures and prints, ``--check`` fails where the figure
-is more than 10 % above the committed one, ``--write`` commits a new one. Two runs under valgrind start
-the same way and differ only in which application they ask: the one with the extension, or the one without.
+Two runs under valgrind start the same way (`hot_path`) and differ only in which application they ask: the one
+with the extension, or the one without. The figure must not be more than 10 % above the committed one.
 """
 
 from __future__ import annotations
@@ -20,16 +19,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.engines.processes import find_binary
+from tests.servers.processes import find_binary
 
-from .contestants import make_app, make_tables
-from .inprocess import Caller, signed_in_cookie
+from . import hot_path
+from .hot_path import REQUESTS
 
 COMMITTED = Path(__file__).with_suffix(".json")
-REQUESTS = 200
-WARM_UP = 20
 TOLERANCE = 1.10
-TOKENS = {"access_token": "a" * 43, "refresh_token": "r" * 43, "token_type": "Bearer", "expires_in": 86_400}
 
 
 def versions() -> dict[str, str]:
@@ -38,26 +34,11 @@ def versions() -> dict[str, str]:
     return {"Python": platform.python_version(), "machine": platform.machine(), **packages}
 
 
-def ask(which: str, folder: Path) -> None:
-    """Set both applications up, then send the requests that are counted to one of them."""
-    database = f"sqlite:///{folder}/grants.sqlite3"
-    endpoint = {"TOKEN_ENDPOINT": "http://127.0.0.1:9/token", "CLIENT_ID": "c", "CLIENT_SECRET": "s"}
-    # The cache must not run out while valgrind takes its time.
-    place = {"INSTANCE": str(folder), "DATABASE": database, "CACHE_SECONDS": "86400", **endpoint}
-    make_tables("tokenrotate", database)
-    callers = {}
-    for name, path in (("floor", "/plain"), ("tokenrotate", "/token")):
-        app = make_app(name, place)
-        callers[name] = Caller(app, path, signed_in_cookie(app, {**TOKENS, "user": "ada"}))
-        callers[name].microseconds(WARM_UP)
-    callers[which].microseconds(REQUESTS)
-
-
 def counted(which: str) -> int:
     """Return how many instructions a run that asks the application ``which`` takes."""
     with tempfile.TemporaryDirectory() as folder:
         command = [find_binary("valgrind"), "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-        command += [sys.executable, "-m", __spec__.name, "--ask", which, "--folder", folder]
+        command += [sys.executable, "-m", hot_path.__name__, which, folder]
         environment = {**os.environ, "PYTHONHASHSEED": "0"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     found = re.search(r"Collected : (\d+)", done.stderr)
@@ -86,26 +67,21 @@ def check(committed: dict[str, Any], now: dict[str, Any]) -> str | None:
     return None
 
 
-def main() -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.proofs.benchmarks.instructions", description=__doc__
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the program."""
+    parser.add_argument(
+        "--write", action="store_true", help=f"write the figure to {COMMITTED.name} and compare nothing"
     )
-    parser.add_argument("--check", action="store_true", help="fail above the committed figure + 10 %%")
-    parser.add_argument("--write", action="store_true", help=f"write {COMMITTED.name}")
-    parser.add_argument("--ask", choices=("floor", "tokenrotate"), help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.ask:
-        ask(options.ask, options.folder)
-        return
+
+
+def run(options: argparse.Namespace) -> int:
+    """Count, print the figure, and compare it with the committed one; 1 if it is more than 10 % above."""
     now = measured()
     print(json.dumps(now, indent=1))
     if options.write:
         COMMITTED.write_text(json.dumps(now, indent=1) + "\n")
-    if options.check and (mistake := check(json.loads(COMMITTED.read_text()), now)):
-        sys.exit(mistake)
-
-
-if __name__ == "__main__":
-    main()
+        return 0
+    mistake = check(json.loads(COMMITTED.read_text()), now)
+    if mistake is not None:
+        print(mistake)
+    return int(mistake is not None)

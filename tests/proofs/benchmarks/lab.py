@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.engines import Servers
-from tests.real.storm import Answer, Visitor, gunicorn
+from tests.servers import Servers
+from tests.servers.visitors import Answer, Visitor
+from tests.servers.web import gunicorn
 
 from .contestants import PLACE, make_tables
 
@@ -83,7 +84,7 @@ class Lab:
         return f"{name}:{self._users}"
 
     def tokens(self, user: str, **tokens: Any) -> dict[str, Any]:
-        """Return a sign-in of ``user``; the access token has run out unless ``expires_in`` is given."""
+        """Return a sign-in of ``user``; the access token has expired unless ``expires_in`` is given."""
         return {**self.provider.mint(user, **{"expires_in": -1, **tokens}), "user": user}
 
     def visitor(self, url: str, name: str, **tokens: Any) -> Visitor:
@@ -121,6 +122,6 @@ def timed(call: Callable[[], Answer]) -> Timed:
 
 
 def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """Make all calls, each in a thread of its own, and return what they brought."""
+    """Make all calls, each in a thread of its own, and return their results."""
     with ThreadPoolExecutor(len(calls)) as threads:
         return list(threads.map(lambda call: call(), calls))

@@ -43,7 +43,7 @@ def write_page(path: Path, reports: Sequence[Report], facts: Mapping[str, str]) 
     plots.mkdir(parents=True, exist_ok=True)
     parts = [
         "# Performance",
-        "As `python -m tests.proofs.benchmarks --json docs/performance/figures.json "
+        "As `python -m tests.proofs benchmarks --full --json docs/performance/figures.json "
         "--write docs/performance.md` drew it: all contestants on the same work in one run, "
         "taking turns, medians of several rounds. "
         "Compare within a table; another machine has other figures.",

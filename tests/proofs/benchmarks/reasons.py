@@ -10,7 +10,7 @@ REASONS = {
     "fresh token, cache hit": (
         "A hit takes 3 to 5 µs in a loop of its own. In a request its code and data come from memory "
         "that the rest of the request has pushed out of the processor's nearest caches. `python -m "
-        "tests.proofs.benchmarks.instructions` counts 55,000 instructions: 10,000 for the grant's id in the "
+        "tests.proofs instructions` counts 55,000 instructions: 10,000 for the grant's id in the "
         "signed cookie (next to none with sessions on the server), 6,000 in which Flask calls a "
         "`before_request` hook, 8,000 in that hook, and the rest in some 25 Python calls that look at "
         "session, memo, process cache and clock, once for the decorator and once for `current_token`."

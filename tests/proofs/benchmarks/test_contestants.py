@@ -1,4 +1,4 @@
-"""Each contestant signs in, serves a fresh token, and gets a new one when it has run out."""
+"""Each contestant signs in, serves a fresh token, and gets a new one when it has expired."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import available
-from tests.engines import Servers
-from tests.real.storm import Visitor
+from tests.servers import Servers
+from tests.servers.fake_provider import provider_process
+from tests.servers.visitors import Visitor
 
 from .contestants import TITLES
 from .lab import Lab
-from .provider import provider_process
 
 pytestmark = [pytest.mark.long, pytest.mark.engine]
 

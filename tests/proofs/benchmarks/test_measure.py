@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.storm import Answer
+from tests.servers.visitors import Answer
 
 from .instructions import check
 from .lab import Timed

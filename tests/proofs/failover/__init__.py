@@ -1,1 +1,1 @@
-"""Databases that fail over under load: ``python -m tests.proofs.failover``, and pytest in short form."""
+"""Databases that fail over while many sessions rotate: `scenarios` are the fail-overs, `load` the traffic."""

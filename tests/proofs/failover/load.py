@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tests.real.storm import Answer, Visitor, eventually
+from tests.servers.visitors import Answer, Visitor, eventually
 
 PAGE = "/token/fake"
 THREADS = 8

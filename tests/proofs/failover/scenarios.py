@@ -1,4 +1,4 @@
-"""The storms: a database that loses its primary, a node or its quorum while sessions rotate all the time."""
+"""A database that loses its primary, a node or its quorum while sessions rotate all the time."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.tables import create_tables
 from flask_tokenrotate.storage.operations.audit import Audit
 from flask_tokenrotate.testing import FakeProvider
-from tests.engines.galera import Galera
-from tests.engines.standby import ReplicatedPostgreSQL
-from tests.real.storm import Visitor, gunicorn, settings
+from tests.servers.galera import Galera
+from tests.servers.standby import ReplicatedPostgreSQL
+from tests.servers.visitors import Visitor
+from tests.servers.web import APPLICATION, gunicorn, settings
 
 from .load import Load
 
-APPLICATION = "tests.real.application:create_app()"
 LIFETIME = 3.0
-"""Seconds that an access token lives: all sessions rotate several times in a storm."""
+"""Seconds that an access token lives: all sessions rotate several times in a scenario."""
 
 
 NOTICED_AFTER = 1.5
-"""Seconds until whoever watches over a primary notices that it is gone."""
+"""Seconds until the loss of a primary is noticed."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a storm came to.
+    """The figures of a scenario.
 
     ``ok``, ``unavailable`` (503) and ``otherwise`` are what the visitors saw in the end, of whom
     ``retried_elsewhere`` had to ask a second node, as behind a load balancer. None: not looked at.
@@ -50,6 +50,17 @@ class Figures:
     sessions_lost: int | None
     ledger_breaches: int | None
     failing_for_seconds: float
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether anything happened that must not."""
+        return bool(
+            self.otherwise
+            + self.double_presentations
+            + self.families_revoked
+            + (self.sessions_lost or 0)
+            + (self.ledger_breaches or 0)
+        )
 
 
 Fault = Callable[[], None]
@@ -94,7 +105,7 @@ SCENARIOS: dict[str, Callable[[], contextlib.AbstractContextManager[tuple[list[s
 
 
 def play(scenario: str, folder: Path, *, sessions: int, seconds: float, protected: bool = True) -> Figures:
-    """Run one storm. ``protected`` False: its control, in which nobody takes a claim."""
+    """Play one scenario. ``protected`` False: its control, in which nobody takes a claim."""
     with contextlib.ExitStack() as stack:
         uris, fault = stack.enter_context(SCENARIOS[scenario]())
         engine = create_engine(uris[0])

@@ -1,4 +1,4 @@
-"""The application of the fault table: the one of the real tests, with steps at which it can be halted."""
+"""The application of the fault table: that of `tests.servers`, with steps at which a worker can be halted."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from flask import Flask
 
 from flask_tokenrotate.rotation import breaker
 from flask_tokenrotate.storage.database import transactions, urls
-from tests.real import application
+from tests.servers import application
 
 from .steps import CuttableConnection, Halts, install_dns
 
 
 def create_app() -> Flask:
-    """Return the application; see `tests.real.application.create_app` for its environment."""
+    """Return the application; see `tests.servers.application.create_app` for its environment."""
     folder = Path(os.environ["INSTANCE"])
-    Halts(folder).install()
+    halts = Halts(folder)
+    halts.install()
     install_dns(folder)
     CuttableConnection.folder = folder
     # Each cell lets a grant fail; this is not the test of what many failing ones bring about.
     breaker.FAILING_GRANTS = 1_000_000
-    # A locked SQLite file shall not keep a request for longer than a server that is away.
-    transactions.PATIENCE_SECONDS = 0.5
+    # A locked SQLite file must not delay a request for longer than a server that is away.
+    transactions.KEEP_TRYING_SECONDS = 0.5
     sqlite = {"pysqlite": {"timeout": 0.2, "factory": CuttableConnection}}
     urls._CONNECT_DEFAULTS = {**urls._CONNECT_DEFAULTS, **sqlite}
     app = application.create_app()
+    app.extensions["after_response"] = halts.after_response
     app.add_url_rule("/expire/<grant>", "expire", expire, methods=["POST"])
     return app
 
 
 def expire(grant: str) -> dict[str, str]:
-    """Let the grant's access token count as run out, in all workers: they keep nothing in memory."""
+    """Let the grant's access token count as expired, in all workers: they keep nothing in memory."""
     application.rotate.expire(grant)
     return {}

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,19 +13,21 @@ from sqlalchemy import create_engine, func, select
 from sqlalchemy.pool import NullPool
 
 from flask_tokenrotate.storage.database.engine import Database
-from flask_tokenrotate.storage.database.schema import grants, redemptions
+from flask_tokenrotate.storage.database.schema import redemptions
 from flask_tokenrotate.storage.database.tables import create_tables
 from flask_tokenrotate.storage.operations.audit import Audit, Breach
 from flask_tokenrotate.testing import FakeProvider
-from tests.engines.restarting import RestartingDatabase, restarting_database
-from tests.real.storm import Visitor, eventually, gunicorn, settings
-from tests.storage.proxy import CuttingProxy
+from tests.servers.cutting_proxy import CuttingProxy
+from tests.servers.restarting import RestartingDatabase, restarting_database
+from tests.servers.rows import claim_holder
+from tests.servers.visitors import Visitor, eventually
+from tests.servers.web import gunicorn, settings
 
 from . import steps
 
 WORKERS = 3
 TIMING = {"connect": 0.8, "redeem": 1.0, "claim": 1.4, "settle": 0.2, "wait": 8, "backoff": 0.3, "cache": 0}
-"""Seconds: claims that do not stand for long, so that nobody has to wait long for their end."""
+"""Seconds: claims that end soon, so that no test has to wait long for it."""
 
 GRACE_SECONDS = 30.0
 APPLICATION = "tests.proofs.faults.application:create_app()"
@@ -41,7 +40,7 @@ class Halter:
         self.folder = folder
 
     def halt_at(self, step: str, grant: str) -> None:
-        """Let the worker that comes to ``step`` with ``grant`` halt there."""
+        """Halt the next worker that reaches ``step`` with ``grant``."""
         for name in (steps.HALTED, steps.GO):
             (self.folder / name).unlink(missing_ok=True)
         (self.folder / steps.HALT).write_text(f"{step} {grant}")
@@ -76,20 +75,20 @@ class Bench(Halter):
         return self.database.uri if self.proxy is None else self.proxy.uri
 
     def sign_in(self, user: str, provider: str) -> tuple[Visitor, str]:
-        """Return a visitor whose access token has run out, and their grant at ``provider``."""
+        """Return a visitor whose access token has expired, and their grant at ``provider``."""
         visitor = Visitor(self.url)
         return visitor, visitor.sign_in(self.provider.mint(user=user, expires_in=-1), provider)
 
     def expire(self, grant: str) -> None:
-        """Let the stored access token count as run out."""
+        """Let the stored access token count as expired."""
         answer = Visitor(self.url).post(f"/expire/{grant}")
         assert answer.status == 200, answer
 
     def holder(self, grant: str) -> int:
         """Return the process that holds the claim of ``grant``."""
-        with create_engine(self.database.uri, poolclass=NullPool).connect() as connection:
-            row = connection.execute(select(grants.c.claim_holder).where(grants.c.id == grant)).one()
-        return int(row.claim_holder.split(":")[1])
+        holder = claim_holder(self.database.uri, grant)
+        assert holder is not None, "nobody holds the claim"
+        return holder
 
     # faults of what is around
 
@@ -149,16 +148,6 @@ class Bench(Halter):
             database.engine().dispose()
 
 
-def requests_at_provider() -> list[str]:
-    """Return the threads in which a provider of this process answers a request."""
-    return [thread.name for thread in threading.enumerate() if "process_request" in thread.name]
-
-
-def kill(pid: int) -> None:
-    """End a worker as a crash would; gunicorn's master starts another one."""
-    os.kill(pid, signal.SIGKILL)
-
-
 def over(seconds: float) -> None:
     """Let a claim's time pass: the one thing for which there is no signal."""
     time.sleep(seconds)
@@ -184,8 +173,6 @@ def bench(engine: str, folder: Path) -> Iterator[Bench]:
         }
         seconds = {f"{name}_seconds": value for name, value in TIMING.items()}
         environment = settings(place.uri, profiles, **seconds)
-        config = str(Path(__file__).with_name("gunicorn_config.py"))
-        place.url = stack.enter_context(
-            gunicorn(APPLICATION, folder, "--preload", "--config", config, workers=WORKERS, **environment)
-        )
+        server = gunicorn(APPLICATION, folder, "--preload", workers=WORKERS, **environment)
+        place.url = stack.enter_context(server)
         yield place

@@ -1,8 +1,8 @@
-"""Plays one cell of the table: a redemption is halted at a step, the fault comes, and all goes on.
+"""Plays one cell of the table: a redemption is halted at a step, the fault happens, and everything goes on.
 
-Four things are seen of it: what the request gets that redeems (``first``), what another request of the same
-session gets in another worker meanwhile (``other``), what the session's next rotation gets while the fault
-goes on (``next``, where the fault outlasts the first), and whether the session is well afterwards.
+It looks at four things: the response to the request that redeems (``first``); the response to another request
+of the same session in another worker meanwhile (``other``); what the session's next rotation gets while the
+fault lasts (``next``, where it outlasts the first); and whether the session works afterwards (``well``).
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from flask_tokenrotate.testing.provider.knobs import KNOBS
-from tests.real.place import stopped
-from tests.real.storm import Answer, Visitor, eventually
+from tests.servers.fake_provider import requests_under_way
+from tests.servers.processes import kill, stopped
+from tests.servers.visitors import Answer, Visitor, eventually
 
-from .bench import TIMING, Bench, kill, over, requests_at_provider
+from .bench import TIMING, Bench, over
 
 PAST_THE_DEADLINE = TIMING["claim"] + TIMING["settle"] + 0.2
 DATABASE_AWAY_SECONDS = 2.5
@@ -81,7 +82,7 @@ def play(bench: Bench, step: str, fault: str, user: str, provider: str = "replay
                     over(PAST_THE_DEADLINE)
                     redemption.go()
                     # The answer lies in the stopped worker's socket before the worker looks at the clock.
-                    eventually(lambda: not requests_at_provider())
+                    eventually(lambda: not requests_under_way())
             else:
                 fault_goes_on.enter_context(FAULTS[fault](bench))
                 other = threads.submit(visitor.get, page)
@@ -93,7 +94,7 @@ def play(bench: Bench, step: str, fault: str, user: str, provider: str = "replay
         if fault not in ("kill", "stall", "database") and not _was_hit(step, fault):
             bench.expire(grant)
             next_answer = visitor.get(page)
-    eventually(lambda: not requests_at_provider())
+    eventually(lambda: not requests_under_way())
     well = _is_well(bench, visitor, grant, page)
     presented = bench.presentations(user)
     return Seen(

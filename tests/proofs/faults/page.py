@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from .run import Result
+from .cells import Result
 from .table import FAULTS, LIMITS, STEPS, Expected, expected
 
 _INTRODUCTION = """# What a fault costs
 
-This page is written by `python -m tests.proofs.faults --rounds {rounds} --write docs/faults.md`. One of three
+This page is written by `python -m tests.proofs faults --rounds {rounds} --write docs/faults.md`. One of three
 worker processes is halted at a step of a redemption, the fault comes exactly there, and all goes on. Then the
 provider's own log, the ledger (as `flask tokenrotate verify` reads it) and the grant's row have to agree, and
 the session has to rotate once more.

@@ -1,6 +1,6 @@
 """Stops a worker at a named step of a redemption, so that a fault is placed exactly there.
 
-A test asks for it by a file ``halt`` that names the step and the grant. The worker that comes to the step
+A test asks for it by a file ``halt`` that names the step and the grant. The worker that reaches the step
 takes the file away, says by a file ``halted`` who it is, and goes on when the file ``go`` is
 there. All this happens in the application's instance folder.
 """
@@ -59,6 +59,11 @@ class Halts:
         while not (self._folder / GO).exists() and time.monotonic() < give_up_at:
             time.sleep(0.005)
 
+    def after_response(self, path: str) -> None:
+        """Come to the last step: the response has been sent (`tests.servers.gunicorn_config`)."""
+        if path.startswith("/token/"):
+            self.come_to("response_sent", _last_claimed)
+
     def install(self) -> None:
         """Put the steps into the store and the endpoint of this process."""
         try_claim, save, redeem = SqlGrantStore.try_claim, SqlGrantStore.save, OAuthEndpoint.redeem
@@ -88,12 +93,6 @@ class Halts:
         for name, method in replaced.items():
             setattr(SqlGrantStore, name, method)
         setattr(OAuthEndpoint, "redeem", halting_redeem)  # noqa: B010 - mypy forbids to assign to a method
-
-
-def after_response(worker: object, request: Any, environ: object, response: object) -> None:
-    """Come to the last step (gunicorn's ``post_request``): the response has left."""
-    if request.path.startswith("/token/"):
-        Halts(Path(os.environ["INSTANCE"])).come_to("response_sent", _last_claimed)
 
 
 def install_dns(folder: Path) -> None:

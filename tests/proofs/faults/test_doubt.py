@@ -13,8 +13,8 @@ save                              comes last and changes
 two late winners                  `test_two_late…`            `test_two_late…`
 ================================  ==========================  =========================================
 
-Controls: `test_without_a_grace…` is the one of the replay, and `tests.proofs.faults.test_faults` shows what a
-late winner that is not saved costs.
+Controls: `test_without_a_grace…` is the one of the replay, and `test_protections` shows what a late winner
+costs that is not saved.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ import pytest
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.operations.audit import Audit, Redemption
 from flask_tokenrotate.testing import FakeProvider
-from tests.engines.processes import free_port
-from tests.real.dot.toolkit import make_database, tokens_of, toolkit
-from tests.real.storm import Answer, Visitor, eventually, gunicorn, settings
+from tests.servers.django_oauth_toolkit.toolkit import make_database, tokens_of, toolkit
+from tests.servers.processes import free_port
+from tests.servers.visitors import Answer, Visitor, eventually
+from tests.servers.web import gunicorn, settings
 
 from .bench import APPLICATION, GRACE_SECONDS, TIMING, WORKERS, Halter, over
 from .cell import PAST_THE_DEADLINE
@@ -60,12 +61,12 @@ class Place:
     tokens: Callable[[str, str], dict[str, Any]]
 
     def sign_in(self, user: str, profile: str) -> tuple[Visitor, str]:
-        """Return a visitor whose access token has run out, and their grant."""
+        """Return a visitor whose access token has expired, and their grant."""
         visitor = Visitor(self.url)
         return visitor, visitor.sign_in({**self.tokens(user, profile), "expires_in": -1}, profile)
 
     def history(self, grant: str) -> list[Redemption]:
-        """Return what the ledger tells of the grant."""
+        """Return the redemptions of the grant in the ledger."""
         database = Database.from_uri(self.database)
         try:
             return Audit(database).history(grant)
@@ -111,7 +112,7 @@ def django(folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[str, str], 
 
 @pytest.fixture(scope="module", params=PROVIDERS)
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """Three workers of one thread, whose claims do not stand for long."""
+    """Three workers of one thread, whose claims end soon."""
     folder = tmp_path_factory.mktemp("doubt")
     with ExitStack() as stack:
         provider = fake() if request.param == "fake" else django(folder)
@@ -121,10 +122,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         seconds = {f"{name}_seconds": value for name, value in TIMING.items()}
         database = f"sqlite:///{folder}/grants.sqlite3"
         environment = settings(database, profiles, **seconds)
-        config = str(Path(__file__).with_name("gunicorn_config.py"))
-        url = stack.enter_context(
-            gunicorn(APPLICATION, place, "--preload", "--config", config, workers=WORKERS, **environment)
-        )
+        server = gunicorn(APPLICATION, place, "--preload", workers=WORKERS, **environment)
+        url = stack.enter_context(server)
         yield Place(url, database, Halter(place), tokens)
 
 

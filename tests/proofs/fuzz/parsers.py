@@ -75,7 +75,7 @@ def _token_answer(given: tuple[int, str, bytes, bool]) -> None:
 
 
 def _good_answer_with_odd_rest(rest: dict[str, Any]) -> None:
-    """Whatever stands beside them, the two tokens are kept: nothing is lost."""
+    """Whatever else is in the response, the two tokens are kept."""
     body = json.dumps({**rest, "access_token": "good-access", "refresh_token": "good-refresh"}).encode()
     seen = verdict(
         HttpResponse(status=200, headers={"Content-Type": "application/json"}, body=body), ResponseRules()

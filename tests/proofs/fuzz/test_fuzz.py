@@ -1,4 +1,4 @@
-"""The fuzzing of `tests.proofs.fuzz`, in a short form and a longer one."""
+"""No input breaks a parser: a few hundred inputs, and more in the long runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The soak: many rotations over many grants in four processes, while faults come at random.
+"""The soak: many rotations over many grants in four processes, disrupted at random.
 
-``python -m tests.proofs.soak --rotations 100000 --grants 2000`` runs it in full.
+`run` runs one and audits it, `worker` is one of its processes, `disruptions` what happens to them, `figures`
+what comes of it.
 """

@@ -1,4 +1,4 @@
-"""What a soak came to, and what of it must not be."""
+"""The figures of a soak, and which of them must not be."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROCESSES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What a soak came to.
+    """The figures of a soak.
 
     ``replayed_after_seconds``: of each family that the provider revoked, how long after a refresh token was
     spent it was presented again; later than the grace period, nobody could have helped. ``unknown_twice``:
@@ -23,7 +23,7 @@ class Figures:
     rotations: int
     grants: int
     seconds: float
-    faults: dict[str, int]
+    disruptions: dict[str, int]
     answers: dict[str, int]
     replays: int
     presented_too_often: int

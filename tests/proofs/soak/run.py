@@ -24,17 +24,17 @@ from flask_tokenrotate.testing import FakeProvider
 from flask_tokenrotate.testing.provider import LogEntry
 from flask_tokenrotate.testing.provider.journal import Journal
 from flask_tokenrotate.web.state import current_state
-from tests.engines import Servers
-from tests.real.storm import ROOT
+from tests.servers import Servers
+from tests.servers.processes import ROOT
 
-from .faults import Faults
+from .disruptions import Disruptions
 from .figures import PROCESSES, Figures
 from .worker import STOP, TIMING, Orders, make_app
 
 GRACE_SECONDS = 300.0
 """Longer than a round through all users may take on a slow machine: who comes back later is lost anywhere."""
 
-ROTATIONS_PER_FAULT = 60
+ROTATIONS_PER_DISRUPTION = 60
 
 
 def soak(
@@ -45,7 +45,7 @@ def soak(
     rotations: int,
     grants: int,
     seed: int,
-    faulty: bool = True,
+    disrupted: bool = True,
     database: str = "",
 ) -> Figures:
     """Run a soak in ``folder``, in a new database unless one is given. Raises `Unavailable`."""
@@ -64,7 +64,7 @@ def soak(
         orders = Orders(str(folder), database, profile, users)
         (folder / "orders.json").write_text(orders.as_text())
         with _workers(folder) as workers:
-            faults = Faults(
+            disruptions = Disruptions(
                 seed=seed,
                 provider=provider,
                 workers=workers,
@@ -74,17 +74,17 @@ def soak(
                 users=users,
             )
             began = time.monotonic()
-            most_connections = _let_run(provider, faults, rotations, engine, database, faulty=faulty)
+            most_connections = _let_run(
+                provider, disruptions if disrupted else None, rotations, engine, database
+            )
             took = time.monotonic() - began
             reports = _stop(folder, workers)
         pool: Any = current_state().grants._transactions._database.engine()  # type: ignore[attr-defined]
-        breaches = [
-            f"{breach.grant_id}: {breach.what}" for breach in current_state().maintenance.audit.breaches()
-        ]
+        breaches = [f"{breach.grant_id}: {breach.what}" for breach in current_state().maintenance.breaches()]
         lost = _lost(rotate, users)
         pool.dispose()
         return _figures(
-            provider, reports, faults, database, engine, took, breaches, lost, most_connections, grants
+            provider, reports, disruptions, database, engine, took, breaches, lost, most_connections, grants
         )
 
 
@@ -98,14 +98,14 @@ def new_database(servers: Servers, engine: str) -> str:
 
 
 def _let_run(
-    provider: FakeProvider, faults: Faults, rotations: int, engine: str, database: str, *, faulty: bool
+    provider: FakeProvider, disruptions: Disruptions | None, rotations: int, engine: str, database: str
 ) -> int:
-    """Let faults happen until the provider has rotated so often; return the most connections seen."""
-    most, due = 0, ROTATIONS_PER_FAULT
+    """Let disruptions happen until the provider has rotated so often; return the most connections seen."""
+    most, due = 0, ROTATIONS_PER_DISRUPTION
     while (done := provider.journal.outcomes()["rotated"]) < rotations:
-        if faulty and done >= due:
-            faults.one()
-            due = max(due, done) + ROTATIONS_PER_FAULT
+        if disruptions is not None and done >= due:
+            disruptions.one()
+            due = max(due, done) + ROTATIONS_PER_DISRUPTION
         most = max(most, _connections(engine, database))
         time.sleep(0.2)
     return most
@@ -128,7 +128,7 @@ def _stop(folder: Path, workers: list[subprocess.Popen[bytes]]) -> list[list[dic
 def _figures(
     provider: FakeProvider,
     reports: list[list[dict[str, Any]]],
-    faults: Faults,
+    disruptions: Disruptions,
     database: str,
     engine: str,
     seconds: float,
@@ -147,7 +147,7 @@ def _figures(
         rotations=log.outcomes()["rotated"],
         grants=grants,
         seconds=round(seconds, 1),
-        faults=dict(faults.seen),
+        disruptions=dict(disruptions.seen),
         answers=dict(answers),
         replays=replays.total(),
         presented_too_often=sum(times > 2 for times in twice.values()) + (_doubled(log) - replays).total(),

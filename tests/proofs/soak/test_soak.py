@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import make_url
 
 from tests.conftest import available
-from tests.engines import Servers
-from tests.engines.servers import execute
-from tests.real.sabotage import CLAIM_NOTHING
+from tests.servers import Servers
+from tests.servers.databases import execute
+from tests.servers.sabotage import CLAIM_NOTHING
 
 from .figures import Figures
 from .run import new_database, soak
@@ -32,9 +32,9 @@ def database(servers: Servers) -> str:
 
 
 def small(folder: Path, servers: Servers, database: str) -> Figures:
-    """Run a soak that takes seconds, without faults."""
+    """Run a soak that takes seconds, without disruptions."""
     return soak(
-        folder, servers, "postgresql", rotations=200, grants=40, seed=1, faulty=False, database=database
+        folder, servers, "postgresql", rotations=200, grants=40, seed=1, disrupted=False, database=database
     )
 
 

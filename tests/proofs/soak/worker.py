@@ -21,11 +21,11 @@ from flask import Flask
 from flask_tokenrotate import SignInRequired, TokenRotate
 from flask_tokenrotate.errors import TokenRotateError
 from flask_tokenrotate.web.state import current_state
-from tests.real import sabotage
+from tests.servers import sabotage
 
 STOP = "stop"
 OVER = ("signed_out", "replaced", "no_grant")
-"""Reasons for which a user has to sign in and that the soak itself brought about."""
+"""Reasons to sign in that the soak itself has caused."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Orders:
 
 
 TIMING = {"connect": 0.8, "redeem": 1.0, "claim": 1.5, "settle": 0.2, "wait": 8.0, "backoff": 0.2}
-"""Seconds: claims are short, so that what a killed worker left undone is taken up soon."""
+"""Seconds: claims are short, so that others soon do what a killed worker left undone."""
 
 
 def make_app(folder: Path, database: str, provider: dict[str, Any]) -> tuple[Flask, TokenRotate]:

@@ -58,7 +58,7 @@ def add_pages(
 
 
 def digest(token: str) -> str:
-    """Return what tells two tokens apart and tells neither."""
+    """Return a value that tells two tokens apart and reveals neither."""
     return hashlib.sha256(token.encode()).hexdigest()[:16]
 
 

@@ -37,11 +37,11 @@ def main() -> None:
     """Touch grants and print the resident memory, in kilobytes, at each of `TOUCHED`."""
     from flask_tokenrotate.clock import SystemClock
     from flask_tokenrotate.config import Settings
-    from flask_tokenrotate.rotation.protocol import Policy
-    from flask_tokenrotate.rotation.redeemer import Timing
-    from flask_tokenrotate.rotation.rotator import Rotator
+    from flask_tokenrotate.rotation.assembly import Rotation
     from flask_tokenrotate.rotation.tokens import Grant, Secret, TokenSet
     from flask_tokenrotate.testing.memory import MemoryWakeups
+    from flask_tokenrotate.threads import CallersThread
+    from tests.rotation.defaults import default_policy, default_timing
 
     class MadeUpGrants:
         """A store in which every grant exists, with a token that is fresh."""
@@ -62,32 +62,27 @@ def main() -> None:
             return lambda *args, **kwargs: ()
 
     settings = Settings()
-    timing = Timing(
-        redeem=settings.redeem_seconds,
-        claim=settings.claim_seconds,
-        wait=settings.wait_seconds,
-        backoff=settings.backoff_seconds,
-        backoff_limit=settings.backoff_limit_seconds,
-    )
     anything: Any = NothingToRescue()
     store: Any = MadeUpGrants()
     clock = SystemClock()
-    rotator = Rotator(
-        store,
-        anything,
-        clock,
-        anything,
-        anything,
-        MemoryWakeups(clock),
-        policy_for=lambda provider: Policy(min_ttl=30.0, ahead=300.0),
-        timing=timing,
+    tokens = Rotation(
+        store=store,
+        endpoint=anything,
+        clock=clock,
+        observer=anything,
+        rescue=anything,
+        wakeups=MemoryWakeups(clock),
+        threads=CallersThread(),
+        policy_for=lambda provider: default_policy(),
+        timing=default_timing(),
+        wait_seconds=settings.wait_seconds,
         cache_entries=settings.cache_entries,
         cache_seconds=settings.cache_seconds,
-    )
+    ).tokens
     resident, touched = [], 0
     for count in TOUCHED:
         for number in range(touched, count):
-            rotator.fresh(f"{number:032x}")
+            tokens.get(f"{number:032x}")
         touched = count
         resident.append(resident_kilobytes())
     print(json.dumps(resident))

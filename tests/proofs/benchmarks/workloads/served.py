@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from tests.real.storm import Visitor
+from tests.servers.visitors import Visitor
 
 from ..contestants import TITLES
 from ..lab import Lab, Timed, side_by_side, timed

@@ -1,4 +1,4 @@
-"""The extension's session store beside Flask-Session's: a request that reads, and one that writes."""
+"""The extension's session store next to Flask-Session's: a request that reads, and one that writes."""
 
 from __future__ import annotations
 

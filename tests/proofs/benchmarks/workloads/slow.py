@@ -1,4 +1,4 @@
-"""A provider that takes 3 s for a few sessions, beside traffic whose tokens are fresh."""
+"""A provider that takes 3 s for a few sessions, next to traffic whose tokens are fresh."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..report import Bound, Report, Table, shown
 ANSWER_SECONDS = 3.0
 STUCK = 6
 TABS = 4
-"""Sessions whose token has run out, and the requests of each: three quarters of the server's threads."""
+"""Sessions whose token has expired, and the requests of each: three quarters of the server's threads."""
 
 BROWSERS = 4
 LASTING = 86_400.0

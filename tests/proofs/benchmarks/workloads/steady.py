@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from statistics import median
 
-from tests.real.storm import Visitor
+from tests.servers.visitors import Visitor
 
 from ..contestants import TITLES
 from ..lab import Lab, Timed, side_by_side, timed

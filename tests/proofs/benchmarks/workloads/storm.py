@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from tests.real.storm import Visitor, at_once
+from tests.servers.visitors import Visitor, at_once
 
 from ..contestants import TITLES
 from ..lab import Lab, Timed, timed

@@ -1,0 +1,74 @@
+"""What an operator runs on the database of one application; each part is imported when it is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .storage.database.engine import Database
+    from .storage.operations.audit import Breach, Redemption
+    from .storage.operations.reseal import Resealed
+    from .storage.operations.survey import Survey
+    from .storage.sealed.sealing import Sealer
+
+
+def new_key() -> str:
+    """Return a new random key for ``TOKENROTATE_ENCRYPTION_KEYS``."""
+    from .storage.sealed.sealing import new_key
+
+    return new_key()
+
+
+class Maintenance:
+    """The commands and the doctor's checks on the whole database; errors as in `ports.GrantStore`."""
+
+    def __init__(self, database: Database, sealer: Sealer) -> None:
+        self._database = database
+        self._sealer = sealer
+
+    @property
+    def key_fingerprints(self) -> tuple[str, ...]:
+        """The fingerprints of the configured keys, that of the encrypting key first."""
+        return self._sealer.fingerprints
+
+    def create_tables(self) -> None:
+        """Create the tables that do not exist."""
+        from .storage.database.tables import create_tables
+
+        create_tables(self._database.engine())
+
+    def history(self, grant_id: str) -> list[Redemption]:
+        """Return the grant's redemptions from the ledger, oldest first."""
+        from .storage.operations.audit import Audit
+
+        return Audit(self._database).history(grant_id)
+
+    def breaches(self) -> list[Breach]:
+        """Return what in the ledger contradicts the protocol; normally nothing."""
+        from .storage.operations.audit import Audit
+
+        return Audit(self._database).breaches()
+
+    def prune_ledger(self, *, days: float) -> int:
+        """Delete redemptions older than ``days`` that nothing depends on; return how many."""
+        from .storage.operations.audit import Audit
+
+        return Audit(self._database).prune(days=days)
+
+    def survey(self, sample: int) -> Survey:
+        """Decrypt up to ``sample`` grants, and compare the clocks."""
+        from .storage.operations.survey import survey
+
+        return survey(self._database, self._sealer, sample=sample)
+
+    def grants_by_key(self) -> dict[str, int]:
+        """Count the grants by the fingerprint of the key that sealed them."""
+        from .storage.operations.survey import grants_by_key
+
+        return grants_by_key(self._database)
+
+    def reseal(self) -> Resealed:
+        """Reseal all grants with the first key; return how many rows were resealed, skipped, unreadable."""
+        from .storage.operations.reseal import reseal, total
+
+        return total(reseal(self._database, self._sealer))
