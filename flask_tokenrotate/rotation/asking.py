@@ -171,9 +171,11 @@ class Asking:
             # A flight that is about to land has perhaps saved what the caller has read, and found too old.
             is_news = flight.result.grant.token_version > seen.grant.token_version
             return self._windows.to_its_end(flight.result, "rotated", min_ttl) if is_news else None
-        if isinstance(flight.result, Overtaken):
-            # What the lost claim found saves each loser a read.
-            return self._rows.examine(seen.grant.id, flight.result.row)
+        if isinstance(flight.result, Overtaken) and flight.overtaken_at is not None:
+            found = flight.result.row
+            if found is None or found.version > seen.grant.version:
+                # What the lost claim found saves each loser a read, unless it has read that row since.
+                return self._rows.examine(seen.grant.id, found, flight.overtaken_at)
         return None
 
     def _last_resort(self, step: _Step, seen: Sighting) -> Fresh:

@@ -36,7 +36,8 @@ class Notice:
 class Flight:
     """One redemption in progress.
 
-    ``claimed_at`` is when its claim was taken, by `Clock.monotonic`; None before. When ``landed`` is set,
+    ``claimed_at`` is when its claim was taken, by `Clock.monotonic`; None before. ``overtaken_at`` is when it
+    found that another worker had the claim. When ``landed`` is set,
     ``result`` is the grant with its new token set, or what a lost claim found, or None (the row says what
     happened); or ``error`` is why there is none of them: one of our errors, or a defect.
     """
@@ -45,6 +46,7 @@ class Flight:
         self.grant_id = grant_id
         self.landed = landed
         self.claimed_at: float | None = None
+        self.overtaken_at: float | None = None
         self.is_probe = False
         self.result: Sighting | Overtaken | None = None
         self.error: Exception | None = None
@@ -147,6 +149,8 @@ class Flights:
         decision = decide(seen.grant, seen.now(self._clock.monotonic()), policy)
         if isinstance(decision, ClaimAndRedeem | UseAndRotateAhead):
             flight.result = self._redeemer.redeem(seen, decision.doubts, policy, flight, awaited=awaited)
+        if isinstance(flight.result, Overtaken):
+            flight.overtaken_at = self._clock.monotonic()
         if isinstance(flight.result, Sighting):
             self._cache.put(flight.result, epoch)
         else:

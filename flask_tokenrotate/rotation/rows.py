@@ -34,37 +34,42 @@ class Rows:
         """
         self._unsaved.save_kept()
         try:
-            return self._examined(grant_id, self._store.load(grant_id))
+            grant = self._store.load(grant_id)
+            return self._examined(grant_id, grant, self._clock.monotonic())
         except StoreUnavailable:
             self._was_away_at = self._clock.monotonic()
             raise
 
-    def examine(self, grant_id: str, found: Grant | None) -> Sighting:
-        """Return the grant as it was ``found`` just now, by a lost claim for example."""
+    def examine(self, grant_id: str, found: Grant | None, at: float) -> Sighting:
+        """Return the grant as it was ``found``, by a lost claim or with its session.
+
+        ``at`` is when that was, on `Clock.monotonic`: who waited for it may have been stopped since.
+        """
         if self._unsaved.save_kept():
             # What was saved just now is not in a row that was read before.
             return self.load(grant_id)
-        return self._examined(grant_id, found)
+        return self._examined(grant_id, found, at)
 
     def recheck(self, seen: Sighting) -> Sighting:
         """Return the grant as it was read a moment ago, with its session; or read it again."""
         grant = seen.grant
         if grant.standing is None and not grant.doubts and not self._unsaved.has(grant.id):
             return seen
-        return self.examine(grant.id, grant)
+        return self.examine(grant.id, grant, seen.at)
 
-    def _examined(self, grant_id: str, grant: Grant | None) -> Sighting:
+    def _examined(self, grant_id: str, grant: Grant | None, at: float) -> Sighting:
         if grant is None:
             raise SignInRequired(None, "no_grant")
         if self._unsaved.save_rescued_of(grant):
             grant = self._store.load(grant_id) or grant
+            at = self._clock.monotonic()
         if self._unsaved.has(grant_id):
             # The row still has the refresh token that this process has spent; after the claim's
             # deadline it would look in doubt, and a replay would end the successor held here.
             raise StoreUnavailable(f"The new token set of grant {grant_id} is not saved yet.")
-        return Sighting(self._with_time_to_renew(grant), self._clock.monotonic())
+        return Sighting(self._with_time_to_renew(grant, at), at)
 
-    def _with_time_to_renew(self, grant: Grant) -> Grant:
+    def _with_time_to_renew(self, grant: Grant, at: float) -> Grant:
         """Return the grant with its claim's deadline moved, if the database was away a moment ago.
 
         Its holder could not renew the claim meanwhile. Taken for in doubt, its refresh token would be
@@ -72,6 +77,6 @@ class Rows:
         """
         if self._was_away_at is None or grant.standing is None:
             return grant
-        left = self._was_away_at + self._claim_seconds - self._clock.monotonic()
+        left = self._was_away_at + self._claim_seconds - at
         deadline = max(grant.standing.deadline, grant.seen_at + left)
         return replace(grant, standing=replace(grant.standing, deadline=deadline))

@@ -93,7 +93,7 @@ def test_a_read_from_before_a_forget_is_not_kept_after_it(cache: GrantCache) -> 
 
 
 def test_one_caller_in_each_pause_shall_rotate_ahead(cache: GrantCache, clock: ManualClock) -> None:
-    """The first caller is told to rotate, the next ones not before the pause is over."""
+    """The first caller shall rotate, the next ones not before the pause is over."""
     cache.put(sighting(), cache.epoch)
     assert [cache.start_ahead("g", 10.0) for _ in range(3)] == [True, False, False]
     clock.advance(10.0)

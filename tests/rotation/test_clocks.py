@@ -72,7 +72,7 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> WallClock:
 def store(tmp_path: Path) -> Iterator[JumpingStore]:
     """A real database, which has a clock of its own."""
     database = Database.from_uri("sqlite:///grants.sqlite3", folder=tmp_path)
-    yield JumpingStore(database, sealer_from(None, "a secret key for tests"))
+    yield JumpingStore(database, sealer_from((), "a secret key for tests"))
     database.engine().dispose()
 
 
@@ -159,7 +159,7 @@ class TestAProviderThatLies:
             process.get(grant_id)
         assert len(world.endpoint.posts) == PROCESSES
 
-    def test_a_lifetime_told_too_short_costs_one_rotation_for_each(self, world: World) -> None:
+    def test_a_lifetime_that_is_said_too_short_costs_one_rotation_for_each(self, world: World) -> None:
         """A provider that says 1800 where it means 3600 is asked twice as often, and never more."""
         grant_id = world.sign_in(remaining=-1.0)
         process = world.process()

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flask_tokenrotate.errors import (
-    GrantUnreadable,
-    SignInRequired,
-    StoreUnavailable,
-)
-from flask_tokenrotate.rotation.verdict import (
-    Busy,
-    Refused,
-    Unknown,
-    Verdict,
-)
+from flask_tokenrotate.errors import GrantUnreadable, SignInRequired, StoreUnavailable
+from flask_tokenrotate.rotation.verdict import Busy, Refused, Unknown, Verdict
 
 from .processes import World, access
 

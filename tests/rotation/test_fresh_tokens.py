@@ -31,19 +31,21 @@ def storm(world: World, verdict: Callable[[], Verdict], *, in_background: bool) 
     grant_id = world.sign_in(remaining=-1.0)
     clock = SystemClock()
     process = world.process(clock=clock, threads=real_threads(clock) if in_background else None)
-    tokens, waiting = process.tokens, threading.Semaphore(0)
-    share = tokens._shared
+    looks, waiting = process.tokens._looks, threading.Semaphore(0)
+    join = looks.join
 
-    def count_and_share(*args: object) -> object:
-        waiting.release()
-        return share(*args)  # type: ignore[arg-type]
+    def count_and_join(grant_id: str) -> object:
+        look, mine = join(grant_id)
+        if not mine:
+            waiting.release()
+        return look, mine
 
     def respond_when_all_wait() -> Verdict:
         for _ in range(THREADS - 1):
             assert waiting.acquire(timeout=LONGEST)
         return verdict()
 
-    tokens._shared = count_and_share  # type: ignore[method-assign, assignment]
+    looks.join = count_and_join  # type: ignore[method-assign, assignment]
     world.endpoint.script = [respond_when_all_wait]
 
     def want() -> object:
@@ -101,6 +103,43 @@ def test_a_look_that_timed_out_is_not_waited_for_again(world: World) -> None:
     clock.run()
     assert all(isinstance(job.error, RotationTimeout) for job in jobs)
     assert [job.seconds for job in jobs] == pytest.approx([world.wait_seconds] * 4)
+
+
+@pytest.mark.parametrize("remaining", [20.0, -1.0], ids=["valid", "expired"])
+def test_who_joins_the_look_of_a_job_stops_waiting_all_the_same(remaining: float) -> None:
+    """A job's look ends when its redemption does; a request gets what there is at the end of its own time."""
+    clock = Turns()
+    world = World(clock, SlowProvider(clock, takes=40.0, lifetime=LIFETIME))
+    grant_id = world.sign_in(remaining=remaining)
+    process = world.process(threads=TurnsThreads(clock), cache_seconds=0.0)
+    clock.start(lambda: process.get(grant_id, here=True))
+    job = clock.start(lambda: process.get(grant_id), after=1.0)
+    clock.run()
+    assert job.seconds == pytest.approx(world.wait_seconds)
+    if remaining > 0:
+        assert access(job.result) == "access-0"
+    else:
+        assert isinstance(job.error, RotationTimeout)
+
+
+def test_a_token_set_that_has_run_out_meanwhile_is_not_shared() -> None:
+    """The process was stopped between the other thread's look and the moment at which this one woke up."""
+    clock = Turns()
+    world = World(clock, SlowProvider(clock, takes=0.5, lifetime=60.0))
+    world.wait_seconds = 1000.0
+    grant_id = world.sign_in(remaining=-1.0)
+    process, other = world.process(cache_seconds=0.0), world.process(cache_seconds=0.0)
+
+    def look_and_be_stopped() -> None:
+        look, _ = process.tokens._looks.join(grant_id)
+        clock.sleep(1.0)
+        process.tokens._looks.take(grant_id, look, lambda: other.get(grant_id))
+        clock.advance(100.0)
+
+    clock.start(look_and_be_stopped)
+    job = clock.start(lambda: process.get(grant_id), after=0.5)
+    clock.run()
+    assert access(job.result) == "access-2"
 
 
 class TestAtLeast:

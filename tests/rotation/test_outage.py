@@ -1,4 +1,4 @@
-"""Two hundred sessions while their provider is away for a minute, over HTTP, on a clock moved by hand."""
+"""A hundred sessions while their provider is away for a minute, over HTTP, on a clock moved by hand."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from flask_tokenrotate.rotation.tokens import NewGrant, Secret, TokenResponse, T
 from flask_tokenrotate.rotation.verdict import Verdict
 from flask_tokenrotate.testing import FakeProvider, ManualClock, MemoryGrantStore
 
-from .processes import a_policy, a_process
+from .processes import SETTINGS, a_policy, a_process
 
-SESSIONS = 200
+SESSIONS = 100
 AWAY = 60
 """Seconds that the provider is away; all access tokens run out meanwhile."""
 
@@ -48,7 +48,9 @@ class Deployment:
     def __init__(self, provider: FakeProvider, clock: ManualClock) -> None:
         self.clock, self.store = clock, MemoryGrantStore(clock)
         profile = build_provider("fake", provider.registration())
-        self.endpoint = CountingEndpoint(lambda name: profile, clock)
+        self.endpoint = CountingEndpoint(
+            lambda name: profile, clock, connect_seconds=SETTINGS.connect_seconds
+        )
         self.process = a_process(
             self.store,
             self.endpoint,

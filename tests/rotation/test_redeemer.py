@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from flask_tokenrotate.errors import (
-    ProviderMisconfigured,
-    ProviderUnavailable,
-    SignInRequired,
-)
+from flask_tokenrotate.errors import ProviderMisconfigured, ProviderUnavailable, SignInRequired
 from flask_tokenrotate.rotation.verdict import (
     MISCONFIGURED_PAUSE,
     Busy,
@@ -21,7 +18,7 @@ from flask_tokenrotate.rotation.verdict import (
     Verdict,
 )
 
-from .processes import LIFETIME, World, access
+from .processes import LIFETIME, LaterThreads, World, access
 
 BUSY = Busy(cause="503")
 RESET = Unknown(cause="connection reset")
@@ -92,6 +89,36 @@ class TestRefused:
             assert caught.value.reason == "refused"
         assert world.endpoint.posts == ["refresh-0"]
         assert world.notified.names == ["claimed", "grant_ended"]
+
+
+class TestAtTheEndOfTheProcess:
+    """Nothing is posted whose response nobody waits for: it would be in doubt for nothing."""
+
+    def test_no_claim_is_taken(self, world: World) -> None:
+        """Another process redeems."""
+        grant_id = world.sign_in(remaining=-1.0)
+        threads = LaterThreads()
+        flight = world.process(threads=threads).start(grant_id)
+        threads.are_closing = True
+        threads.work()
+        assert isinstance(flight.error, ProviderUnavailable)
+        assert (world.row(grant_id).standing, world.endpoint.posts) == (None, [])
+
+    def test_a_claim_that_was_taken_is_given_up_unspent(self, world: World) -> None:
+        """The process began to end in between."""
+        grant_id = world.sign_in(remaining=-1.0)
+        threads = LaterThreads()
+        world.process(threads=threads).start(grant_id)
+
+        def close_meanwhile(try_claim: Any, *args: Any, **options: Any) -> Any:
+            threads.are_closing = True
+            return try_claim(*args, **options)
+
+        world.store.once("try_claim", close_meanwhile)
+        threads.work()
+        row = world.row(grant_id)
+        assert (row.standing, row.doubts, row.retry_at, world.endpoint.posts) == (None, 0, None, [])
+        assert [each.slot for each in world.store.ledger.values()] == [None]
 
 
 class TestOutage:

@@ -7,11 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flask_tokenrotate.rotation.refused_tokens import YOUNG
-from flask_tokenrotate.rotation.verdict import (
-    Busy,
-    Refused,
-    Unknown,
-)
+from flask_tokenrotate.rotation.verdict import Busy, Refused, Unknown
 
 from .processes import LIFETIME, World, access
 

@@ -53,7 +53,7 @@ class TestAfterTheDatabaseWasAway:
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The control: the refresh token is replayed while its holder waits for the response."""
-        monkeypatch.setattr(Rows, "_with_time_to_renew", lambda rows, grant: grant)
+        monkeypatch.setattr(Rows, "_with_time_to_renew", lambda rows, grant, at: grant)
         grant_id = world.sign_in(remaining=-1.0)
         process = the_database_was_away(world, grant_id)
         process.get(grant_id)
@@ -86,13 +86,15 @@ class TestExamine:
     """A row that was read elsewhere."""
 
     def test_it_is_taken_as_it_was_found(self, world: World) -> None:
-        """No read more."""
+        """No read more; and as it was then, however long its process was stopped since."""
         grant_id = world.sign_in(remaining=1000.0)
         rows = world.process().rotation.ahead._rows
         found = world.store.load(grant_id)
         world.store.calls.clear()
-        assert rows.examine(grant_id, found).grant is found
-        assert world.store.calls == []
+        at = world.clock.monotonic()
+        world.clock.advance(40.0)
+        seen = rows.examine(grant_id, found, at)
+        assert (seen.grant, seen.at, world.store.calls) == (found, at, [])
 
     def test_not_when_something_was_saved_just_now(self, world: World) -> None:
         """What was saved is not in a row that was read before."""
@@ -104,4 +106,5 @@ class TestExamine:
         world.store.away = set()
         assert found is not None
         assert found.token_version == 0
-        assert process.rotation.ahead._rows.examine(grant_id, found).grant.token_version == 1
+        examined = process.rotation.ahead._rows.examine(grant_id, found, world.clock.monotonic())
+        assert examined.grant.token_version == 1

@@ -1,4 +1,4 @@
-"""Secrets stay secret, and a rotation keeps what the answer left out."""
+"""Secrets stay secret, and a rotation keeps what the response left out."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def test_a_secret_does_not_print(render: object) -> None:
 def test_a_token_set_does_not_print_its_secrets() -> None:
     """The repr of the values that carry secrets shows none of them."""
     secret = Secret(CANARY)
-    answer = TokenResponse(access_token=secret, refresh_token=secret, id_token=secret)
-    assert CANARY not in repr(answer)
-    assert CANARY not in repr(answer.token_set(now=0.0))
+    response = TokenResponse(access_token=secret, refresh_token=secret, id_token=secret)
+    assert CANARY not in repr(response)
+    assert CANARY not in repr(response.token_set(now=0.0))
 
 
 def test_a_secret_does_not_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -82,14 +82,14 @@ def stored() -> TokenSet:
 
 
 def test_a_rotation_keeps_what_the_answer_left_out() -> None:
-    """Refresh token and its expiry, scopes and ID token stay when the answer has none."""
+    """Refresh token and its expiry, scopes and ID token stay when the response has none."""
     rotated = stored().rotated(TokenResponse(access_token=Secret("a1"), expires_in=60.0), now=200.0)
     assert rotated == replace(stored(), access_token=Secret("a1"), expires_at=260.0, lifetime=60.0)
 
 
 def test_a_rotation_takes_what_the_answer_has() -> None:
     """New values replace the stored ones, a narrower scope too."""
-    answer = TokenResponse(
+    response = TokenResponse(
         access_token=Secret("a1"),
         refresh_token=Secret("r1"),
         scopes=frozenset(),
@@ -98,13 +98,13 @@ def test_a_rotation_takes_what_the_answer_has() -> None:
         id_token=Secret("i1"),
         token_type="DPoP",
     )
-    assert stored().rotated(answer, now=200.0) == answer.token_set(now=200.0)
+    assert stored().rotated(response, now=200.0) == response.token_set(now=200.0)
 
 
 def test_a_new_refresh_token_does_not_inherit_the_expiry_of_the_old_one() -> None:
     """The stored refresh token's expiry says nothing about another refresh token."""
-    answer = TokenResponse(access_token=Secret("a1"), refresh_token=Secret("r1"))
-    rotated = stored().rotated(answer, now=200.0)
+    response = TokenResponse(access_token=Secret("a1"), refresh_token=Secret("r1"))
+    rotated = stored().rotated(response, now=200.0)
     assert rotated.refresh_expires_at is None
     assert rotated.expires_at is None
 
@@ -139,7 +139,7 @@ def test_remaining_counts_down_to_the_expiry(now: float) -> None:
 
 
 def test_what_no_encoding_takes_compares_all_the_same() -> None:
-    """JSON from outside can hold a lone surrogate: a comparison is still an answer."""
+    """JSON from outside can hold a lone surrogate: a comparison is still an response."""
     assert Secret("a\ud800") != Secret("b")
     assert Secret("a\ud800") == Secret("a\ud800")
     assert Secret("a\ud800").fingerprint()

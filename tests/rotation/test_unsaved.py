@@ -6,18 +6,10 @@ from typing import Any
 
 import pytest
 
-from flask_tokenrotate.errors import (
-    SignInRequired,
-    StoreUnavailable,
-)
+from flask_tokenrotate.errors import SignInRequired, StoreUnavailable
 from flask_tokenrotate.rotation.tokens import Grant
 from flask_tokenrotate.rotation.unsaved import UnsavedTokenSets
-from flask_tokenrotate.rotation.verdict import (
-    Busy,
-    Refused,
-    Unknown,
-    Verdict,
-)
+from flask_tokenrotate.rotation.verdict import Busy, Refused, Unknown, Verdict
 from flask_tokenrotate.rotation.writing import PAUSES
 
 from .processes import World, access

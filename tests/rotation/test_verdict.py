@@ -342,7 +342,7 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     assert verdict(response(503, **headers), RULES) == Busy(cause="http_503", retry_after=seconds)
 
 
-def test_a_read_timeout_is_told_apart() -> None:
+def test_a_read_timeout_is_distinguished() -> None:
     """The holder must know whether the response timed out: then a replay has to settle first."""
     timed_out = verdict(NoResponse(sent=True, cause="read", timed_out=True), RULES)
     assert timed_out == Unknown(cause="read", timed_out=True)

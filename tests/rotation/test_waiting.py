@@ -12,14 +12,7 @@ from flask_tokenrotate.rotation.protocol import InDoubt, Wait
 from flask_tokenrotate.rotation.rotation_times import FIRST_GUESS, RotationTimes
 from flask_tokenrotate.rotation.sighting import Sighting
 from flask_tokenrotate.rotation.tokens import Claim, Grant, Secret, StandingClaim, TokenSet
-from flask_tokenrotate.rotation.waiting import (
-    LONGEST,
-    NOT_NOTIFIED,
-    PROBE_SECONDS,
-    SHORTEST,
-    Waiting,
-    pauses,
-)
+from flask_tokenrotate.rotation.waiting import LONGEST, NOT_NOTIFIED, PROBE_SECONDS, SHORTEST, Waiting, pauses
 from flask_tokenrotate.testing import ManualClock
 from flask_tokenrotate.testing.memory import MemoryWakeups
 

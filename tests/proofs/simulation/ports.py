@@ -1,4 +1,4 @@
-"""The rotator's ports, in memory: each call stops before its effect and before its answer arrives.
+"""The ports of the protocol, in memory: each call stops before its effect and before its answer arrives.
 
 A worker that is not scheduled again after the first stop did nothing; after the second, it did it
 and will never know. Both are what a crash, a stall or a lost COMMIT looks like from outside.
@@ -10,16 +10,24 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from flask_tokenrotate.errors import StoreUnavailable
-from flask_tokenrotate.rotation.ports import Overtaken, Release, SaveOutcome
+from flask_tokenrotate.rotation.holding import RESPONSE_SECONDS
+from flask_tokenrotate.rotation.outcomes import Overtaken, SaveOutcome
 from flask_tokenrotate.rotation.tokens import Claim, EndReason, Grant, NewGrant, Secret, TokenSet, Unsaved
 from flask_tokenrotate.rotation.verdict import NotSent, Rotated, Unknown, Verdict
 from flask_tokenrotate.testing.memory import MemoryGrantStore, MemoryRescue, MemoryWakeups
+from flask_tokenrotate.threads import CallersThread
 
 from .provider import Message, Provider, family_of
 from .referee import Referee
-from .scheduler import Process, Scheduler
+from .scheduler import Process, Scheduler, Worker
 
 T = TypeVar("T")
+
+EPOCH = 1_000_000.0
+"""The database's time when a schedule begins."""
+
+STORE_HANGS = 3.0
+"""Seconds that a call of the store may take to fail: its time-out for connecting."""
 
 
 class DatabaseTime:
@@ -27,7 +35,7 @@ class DatabaseTime:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self.offset = 1_000_000.0
+        self.offset = EPOCH
 
     def time(self) -> float:
         """Return the database's time."""
@@ -44,6 +52,7 @@ class StoppingStore:
         self.away_until = 0.0
         self.comes_and_goes = False
         self.settled: Callable[[Claim], None] = lambda claim: None
+        self.overdue_seen: Callable[[], None] = lambda: None
 
     def add(self, new: NewGrant, *, replaces: str | None = None) -> Grant:
         """Insert the grant of a new sign-in."""
@@ -61,7 +70,10 @@ class StoppingStore:
 
         def load() -> Grant | None:
             self._referee.loads()
-            return self._rows.load(grant_id)
+            row = self._rows.load(grant_id)
+            if row is not None and row.standing is not None and row.seen_at >= row.standing.deadline:
+                self.overdue_seen()
+            return row
 
         return self._call(f"load {grant_id}", load)
 
@@ -73,19 +85,13 @@ class StoppingStore:
         holder: str,
         seconds: float,
         awaited: bool = False,
-        unanswered: tuple[Claim, int | None] | None = None,
     ) -> Claim | Overtaken:
         """Take the claim."""
 
         def claim() -> Claim | Overtaken:
             before = self._rows.rows[seen.id]
             won = self._rows.try_claim(
-                seen,
-                doubts=doubts,
-                holder=holder,
-                seconds=seconds,
-                awaited=awaited,
-                unanswered=unanswered,
+                seen, doubts=doubts, holder=holder, seconds=seconds, awaited=awaited
             )
             if isinstance(won, Claim):
                 self._referee.events["rotation ahead"] += not awaited
@@ -93,6 +99,17 @@ class StoppingStore:
             return won
 
         return self._call(f"try_claim {seen.id} as of version {seen.version}", claim)
+
+    def renew(self, claim: Claim, *, seconds: float) -> bool:
+        """Extend the claim's deadline."""
+
+        def renew() -> bool:
+            done = self._rows.renew(claim, seconds=seconds)
+            if done:
+                self._referee.renewed(claim, seconds)
+            return done
+
+        return self._call(f"renew claim {claim.version} for {seconds:.1f} s", renew)
 
     def save(
         self, seen: Grant, claim: Claim, tokens: TokenSet, *, http_status: int | None = None
@@ -111,16 +128,20 @@ class StoppingStore:
             self._referee.events["failed save"] += 1
             raise
 
-    def release(self, claim: Claim, how: Release) -> bool:
+    def release(self, claim: Claim, verdict: Verdict, **how: Any) -> bool:
         """Give the claim up."""
 
         def release() -> bool:
-            done = self._rows.release(claim, how)
+            done = self._rows.release(claim, verdict, **how)
+            if done:
+                self._referee.released(claim)
             self.settled(claim)
             return done
 
-        what = f"release claim {claim.version} ({how.failure}{', in doubt' if how.in_doubt else ''})"
-        return self._call(what, release)
+        doubt = ", in doubt" if how.get("in_doubt") else ""
+        return self._call(
+            f"release claim {claim.version} ({verdict.consequences.ledger_name}{doubt})", release
+        )
 
     def end(self, grant_id: str, reason: EndReason, **refusal: Any) -> bool:
         """End the grant."""
@@ -128,10 +149,12 @@ class StoppingStore:
 
     def expire(self, grant_id: str, token_version: int) -> bool:
         """Mark the access token as dead."""
-        return self._call(
-            f"expire {grant_id} token version {token_version}",
-            lambda: self._rows.expire(grant_id, token_version),
-        )
+
+        def expire() -> bool:
+            self._referee.expired.add(grant_id)
+            return self._rows.expire(grant_id, token_version)
+
+        return self._call(f"expire {grant_id} token version {token_version}", expire)
 
     def _call(self, what: str, effect: Callable[[], T]) -> T:
         self._scheduler.stop()
@@ -151,6 +174,8 @@ class StoppingStore:
             self.comes_and_goes and self._scheduler.tape.one_in(3)
         ):
             self._scheduler.note(what)
+            if self._scheduler.tape.one_in(4):
+                self._scheduler.stop(until=self._scheduler.now + STORE_HANGS)
             raise StoreUnavailable("the simulated store is away")
 
 
@@ -190,21 +215,35 @@ def _brief(result: object) -> str:
 class StoppingEndpoint:
     """One process's way to the provider. The provider goes on whatever becomes of the process."""
 
-    def __init__(self, provider: Provider, process: Process, scheduler: Scheduler, referee: Referee) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        process: Process,
+        scheduler: Scheduler,
+        referee: Referee,
+        *,
+        has_threads: bool,
+    ) -> None:
         self._provider = provider
         self._process = process
+        self._has_threads = has_threads
         self._scheduler = scheduler
         self._referee = referee
 
     def redeem(
-        self, provider: str, refresh_token: Secret, *, send_by: float, keep_waiting: Callable[[], float]
+        self,
+        provider: str,
+        refresh_token: Secret,
+        *,
+        send_by: float,
+        keep_waiting: Callable[[], float],
     ) -> Verdict:
-        """Send, let the provider work, take the answer: a stop between each."""
+        """Send, let the provider work, wait for the response: a stop between each."""
         scheduler = self._scheduler
         self._referee.calls_endpoint()
+        is_ending = self._process.closing and self._has_threads
         scheduler.stop()
-        until = send_by - self._process.offset
-        if scheduler.now > until:
+        if scheduler.now + self._process.offset > send_by:
             self._referee.disturbed("not_sent")
             return NotSent(cause="deadline")
         if self._provider.is_unreachable():
@@ -212,17 +251,36 @@ class StoppingEndpoint:
             self._referee.disturbed("not_sent")
             return NotSent(cause="connection refused")
         message = Message(refresh_token, scheduler.running)
-        self._referee.sends(message)
+        self._referee.sends(message, is_ending=is_ending)
         scheduler.note(f"posts {refresh_token.reveal()}")
-        scheduler.errands.append(lambda: self._provider.handle(message))
-        scheduler.stop(until=until, awaits=message)
-        if message.answer is None:
-            scheduler.note("gets no answer before its deadline")
-            self._referee.disturbed("unknown")
-            message.outcome_unknown = True
-            return Unknown(cause="read time-out", timed_out=True)
-        self._receive(message)
-        return message.answer
+        self._provider.accept(message)
+        scheduler.stop()
+        try:
+            return self._wait(message, keep_waiting)
+        finally:
+            message.in_progress = False
+
+    def _wait(self, message: Message, keep_waiting: Callable[[], float]) -> Verdict:
+        """Read until the response is there. A read whose moment has passed takes what has arrived."""
+        scheduler = self._scheduler
+        while True:
+            self._referee.waits(message)
+            left = keep_waiting() - (scheduler.now + self._process.offset)
+            if message.answer is None and left <= 0:
+                return self._given_up(message)
+            if message.answer is None:
+                scheduler.stop(until=scheduler.now + left, awaits=message)
+            if message.answer is not None:
+                self._receive(message)
+                return message.answer
+
+    def _given_up(self, message: Message) -> Unknown:
+        self._scheduler.note("ends its call without a response")
+        if not self._process.closing:
+            self._referee.gives_up(message, RESPONSE_SECONDS)
+        self._referee.disturbed("unknown")
+        message.outcome_unknown = True
+        return Unknown(cause="read time-out", timed_out=True)
 
     def _receive(self, message: Message) -> None:
         answer = message.answer
@@ -293,7 +351,7 @@ class CountedWakeups(MemoryWakeups):
     """
 
     def __init__(self, clock: ProcessClock, referee: Referee) -> None:
-        super().__init__(clock, is_told=True)
+        super().__init__(clock, is_notified=True)
         self._referee = referee
 
     def wake(self, grant_id: str) -> None:
@@ -302,8 +360,64 @@ class CountedWakeups(MemoryWakeups):
         super().wake(grant_id)
 
 
+class SimulatedThreads:
+    """The rotation threads of one process, ``limit`` at most; one of them is left free by rotations ahead."""
+
+    in_background = True
+
+    def __init__(self, process: Process, scheduler: Scheduler, referee: Referee, limit: int) -> None:
+        self._process = process
+        self._scheduler = scheduler
+        self._referee = referee
+        self._limit = limit
+        self._threads = 0
+        self._started = 0
+        self._queue: list[tuple[Callable[[], None], float]] = []
+
+    @property
+    def are_closing(self) -> bool:
+        """Whether the process exits."""
+        return self._process.closing
+
+    def run(self, provider: str, work: Callable[[], None], *, ahead: bool) -> bool:
+        """Do the work on a worker of its own, once there are few enough of them."""
+        busy = self._threads + len(self._queue)
+        if ahead and (busy >= self._limit - 1 or self.are_closing or self._scheduler.tape.one_in(8)):
+            return False
+        self._queue.append((work, self._referee.loaded_at()))
+        if self._threads < self._limit:
+            self._threads += 1
+            self._started += 1
+            self._scheduler.start(f"t{self._started}", self._process, self._serve)
+        return True
+
+    def _serve(self, worker: Worker) -> None:
+        while self._queue:
+            work, loaded_at = self._queue.pop(0)
+            self._referee.loads(loaded_at)
+            try:
+                work()
+            finally:
+                if self._process.alive and not self._scheduler.closed:
+                    self._referee.hands_empty(worker)
+        self._threads -= 1
+        worker.finished = True
+
+
+class NoThreads(CallersThread):
+    """The kind for where no other thread can run, counted."""
+
+    def __init__(self, referee: Referee) -> None:
+        self._referee = referee
+
+    def run(self, provider: str, work: Callable[[], None], *, ahead: bool) -> bool:
+        """Do the work here."""
+        self._referee.events["caller's thread"] += 1
+        return super().run(provider, work, ahead=ahead)
+
+
 class SilentObserver:
-    """Hears everything and does nothing."""
+    """Is notified of everything and does nothing."""
 
     def notify(self, name: str, grant: Grant, facts: Mapping[str, Any]) -> None:
         """Do nothing."""

@@ -6,9 +6,11 @@ sent one is stopped or dead.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from flask_tokenrotate.rotation.holding import RESPONSE_SECONDS
 from flask_tokenrotate.rotation.tokens import Secret, TokenResponse, TokenSet
 from flask_tokenrotate.rotation.verdict import (
     Busy,
@@ -20,7 +22,7 @@ from flask_tokenrotate.rotation.verdict import (
     Verdict,
 )
 
-from .scheduler import Process, Scheduler, Worker
+from .scheduler import Errand, Process, Scheduler, Worker
 
 
 @dataclass(eq=False)
@@ -48,15 +50,23 @@ class Issued:
 
 @dataclass(eq=False)
 class Message:
-    """A refresh token on its way to the provider, and the answer on its way back."""
+    """A refresh token on its way to the provider, and the response on its way back.
+
+    ``in_progress``: its sender still waits for the response. ``released_at``: when its claim was given up.
+    ``meant`` is the provider's response from when it is decided, ``answer`` the same from when it has arrived.
+    """
 
     refresh_token: Secret
     sender: Worker
+    meant: Verdict | None = None
     answer: Verdict | None = None
     issued: Issued | None = None
     outcome_unknown: bool = False
+    in_progress: bool = True
+    claimed_at: float = 0.0
     claim_version: int = 0
     claim_deadline: float = 0.0
+    released_at: float | None = None
 
     @property
     def done(self) -> bool:
@@ -66,16 +76,22 @@ class Message:
     @property
     def counts(self) -> bool:
         """Whether the refresh token may have been looked at: a busy provider did not."""
-        return not isinstance(self.answer, Busy | Misconfigured | NotSent)
+        return not isinstance(self.meant, Busy | Misconfigured | NotSent)
 
 
 @dataclass
 class Behaviour:
-    """What kind of provider it is; ``grace`` and ``lifetime`` in seconds."""
+    """What kind of provider it is; ``grace``, ``lifetime`` and ``delay`` in seconds.
+
+    ``delay`` is how long most responses take, infinite for those that never come; ``decides_late``: a slow
+    message waits before the provider looks at it, else the response waits.
+    """
 
     grace: float = 0.0
     reuse_kills_family: bool = True
     lifetime: float = 60.0
+    delay: float = 0.0
+    decides_late: bool = False
     faults: list[str] = field(default_factory=list)
 
 
@@ -93,6 +109,7 @@ class Provider:
         self.refused_families: set[str] = set()
         self.disturbances: set[str] = set()
         self.lost_answers = 0
+        self.slow_responses = 0
         self.has_answered: Callable[[Message], None] = lambda message: None
         self._scheduler = scheduler
 
@@ -116,15 +133,38 @@ class Provider:
         """Draw whether a connection fails."""
         return "not_sent" in self.behaviour.faults and self._scheduler.tape.one_in(16)
 
-    def handle(self, message: Message) -> None:
-        """Answer one request: honestly, or with one of the faults that this schedule has."""
+    def accept(self, message: Message) -> None:
+        """Take a request, to respond to it now or late, or never."""
+        delay = self.behaviour.delay
+        is_slow = delay > 0 and not self._scheduler.tape.one_in(4)
+        if is_slow:
+            self.disturbances.add("slow provider" if delay < RESPONSE_SECONDS else "unknown")
+            self.slow_responses += 1
+        decides_late = is_slow and self.behaviour.decides_late
+        between = delay if is_slow and not decides_late else 0.0
+
+        def respond() -> None:
+            self._decide(message)
+            self._later(lambda: self._deliver(message), between)
+
+        self._later(respond, delay if decides_late else 0.0)
+
+    def _later(self, run: Callable[[], None], seconds: float) -> None:
+        if not math.isinf(seconds):
+            self._scheduler.errands.append(Errand(run, self._scheduler.now + seconds))
+
+    def _deliver(self, message: Message) -> None:
+        message.answer = message.meant
+        self.has_answered(message)
+
+    def _decide(self, message: Message) -> None:
+        """Decide on one request: honestly, or with one of the faults that this schedule has."""
         tape = self._scheduler.tape
         faults = self.behaviour.faults
         fault = faults[tape.pick(len(faults))] if faults and tape.one_in(4) else ""
-        message.answer = self._faulty(fault, message)
-        what = f"answers {message.sender.name}: {type(message.answer).__name__} {fault}"
+        message.meant = self._faulty(fault, message)
+        what = f"answers {message.sender.name}: {type(message.meant).__name__} {fault}"
         self._scheduler.note(what.rstrip(), "the provider")
-        self.has_answered(message)
 
     def _faulty(self, fault: str, message: Message) -> Verdict:
         if fault == "refused":

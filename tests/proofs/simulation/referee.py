@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from flask_tokenrotate.errors import (
     ProviderMisconfigured,
@@ -17,6 +18,7 @@ from flask_tokenrotate.errors import (
     StoreUnavailable,
     TokenRotateError,
 )
+from flask_tokenrotate.rotation.holding import Timing
 from flask_tokenrotate.rotation.protocol import Policy
 from flask_tokenrotate.rotation.sighting import Fresh
 from flask_tokenrotate.rotation.tokens import Claim, Grant, Secret, TokenSet
@@ -35,7 +37,13 @@ class Violation(AssertionError):
 
 
 STANDSTILL = {"crash", "stall", "slow", "suspend", "outage", "unknown", "clock"}
-"""What can keep a claim from being settled in time, or make it look so."""
+"""What can keep a claim from being settled in time, or make it look so. A slow provider cannot."""
+
+HINDRANCES = {"slow", "outage", "clock"}
+"""What can keep every holder from renewing its claim. Stalls do so for the processes that they befall."""
+
+LONGEST_STEPS = 1.0
+"""Seconds that the steps of a call may take beyond its waiting, as all workers take turns."""
 
 EVENTS = (
     "crash",
@@ -49,28 +57,49 @@ EVENTS = (
     "replay",
     "rotation ahead",
     "wake-up",
+    "renewal",
+    "slow provider",
+    "give-up",
+    "drain",
+    "caller's thread",
 )
 """What a search has to have come across to be worth anything, counted over all of its schedules."""
 
 EXCUSES: dict[type[TokenRotateError], set[str]] = {
-    ProviderUnavailable: {"busy", "wait", "not_sent", "unknown"},
+    ProviderUnavailable: {"busy", "wait", "not_sent", "unknown", "overdue", "drain"},
     ProviderMisconfigured: {"misconfigured"},
-    RotationTimeout: STANDSTILL,
+    RotationTimeout: STANDSTILL | {"slow provider", "drain"},
     StoreUnavailable: {"outage", "clock"},
 }
 """The only disturbances for which a request may fail with each error."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call for a token: when it began, and the row as it was then."""
+
+    began_at: float
+    row: Grant
 
 
 class Referee:
     """Watches one schedule."""
 
     def __init__(
-        self, scheduler: Scheduler, provider: Provider, rows: MemoryGrantStore, policy: Policy
+        self,
+        scheduler: Scheduler,
+        provider: Provider,
+        rows: MemoryGrantStore,
+        policy: Policy,
+        timing: Timing,
+        wait: float,
     ) -> None:
         self._scheduler = scheduler
         self._provider = provider
         self._rows = rows
         self._policy = policy
+        self._timing = timing
+        self._wait = wait
         self.is_rescued: Callable[[Secret, float], bool] = lambda token, moment: False
         self.families: dict[str, str] = {}
         self.happened = provider.disturbances
@@ -79,9 +108,14 @@ class Referee:
         self.ended_in: set[tuple[Process, str]] = set()
         self.sign_outs_begun: set[str] = set()
         self.replaced: set[str | None] = set()
+        self.expired: set[str] = set()
+        self.hindered: set[Process] = set()
         self.events: Counter[str] = Counter()
         self._loaded_at: dict[Worker, float] = {}
-        self._claims: dict[Worker, tuple[Claim, float]] = {}
+        self._claims: dict[Worker, tuple[Claim, float, float]] = {}
+        self._messages: dict[str, Message] = {}
+        self._calls: Counter[str] = Counter()
+        self._brought: Counter[str] = Counter()
         self._posts: dict[str, list[Message]] = {}
         self._unsettled: list[Message] = []
         self._in_hand: dict[Worker, list[Message]] = {}
@@ -94,14 +128,21 @@ class Referee:
         """Take down a disturbance, which excuses some errors."""
         self.happened.add(what)
 
-    def loads(self) -> None:
-        """The running worker reads a row: it may know from here on what was put aside before."""
-        self._loaded_at[self._scheduler.running] = self._scheduler.now
+    def loads(self, at: float | None = None) -> None:
+        """The running worker reads a row: it may know from here on what was put aside before.
+
+        ``at``: it goes on with what another worker read at that moment.
+        """
+        self._loaded_at[self._scheduler.running] = self._scheduler.now if at is None else at
+
+    def loaded_at(self) -> float:
+        """Return when the running worker read a row."""
+        return self._loaded_at.get(self._scheduler.running, 0.0)
 
     def claimed(self, claim: Claim, before: Grant, seconds: float) -> None:
         """A claim was won: nobody asks a provider that wants to be left alone (I6)."""
         now = self._scheduler.now
-        self._claims[self._scheduler.running] = (claim, now + seconds)
+        self._claims[self._scheduler.running] = (claim, now, now + seconds)
         if before.retry_at is not None and self._rows.rows[claim.grant_id].retry_at == before.retry_at:
             early = before.retry_at - self._database_now()
             if early > 0 and "clock" not in self.happened:
@@ -110,30 +151,90 @@ class Referee:
     def _database_now(self) -> float:
         return self._rows._clock.time()
 
-    def sends(self, message: Message) -> None:
-        """A refresh token leaves a process: once, and once more only when in doubt (I1)."""
+    def sends(self, message: Message, *, is_ending: bool) -> None:
+        """A refresh token leaves a process: once, and once more only when in doubt (I1).
+
+        ``is_ending``: the process was exiting when it began, and gives up at once: that is a doubt for nothing.
+        """
         now = self._scheduler.now
-        claim, message.claim_deadline = self._claims.get(message.sender, (None, float("inf")))
-        message.claim_version = 0 if claim is None else claim.version
         token = message.refresh_token.reveal()
-        posts = self._posts.setdefault(token, [])
+        if is_ending:
+            raise self.violated("I1", f"{token} is posted by a process that awaits no response")
+        if message.sender in self._claims:
+            claim, message.claimed_at, message.claim_deadline = self._claims[message.sender]
+            message.claim_version = claim.version
+            self._messages[claim.id] = message
+        else:
+            message.claimed_at, message.claim_deadline = now, float("inf")
         if now >= message.claim_deadline:
             raise self.violated("I1", f"{token} is posted outside its holder's claim")
+        posts = self._posts.setdefault(token, [])
+        if posts:
+            self._check_pause(token, posts[-1])
         earlier = [post for post in posts if post.counts]
         posts.append(message)
-        if not earlier:
+        if earlier:
+            self._check_replay(message, earlier)
+
+    def _check_pause(self, token: str, last: Message) -> None:
+        """Whatever the verdict was: a grant is not asked for again until its pause is over (I6b)."""
+        if last.released_at is None or "clock" in self.happened:
             return
+        paused = self._scheduler.now - last.released_at
+        if paused < self._timing.backoff:
+            raise self.violated("I6b", f"{token} is posted again {paused:.3f} s after its claim was released")
+
+    def _check_replay(self, message: Message, earlier: list[Message]) -> None:
+        token = message.refresh_token.reveal()
+        first = earlier[0]
         if self._policy.on_unknown != "replay":
             raise self.violated("I1", f"{token} is posted again where the profile says reauthorize")
         if len(earlier) > 1:
             raise self.violated("I1", f"{token} is posted a third time")
         self.events["replay"] += 1
-        self._check_successor_not_held(message, earlier[0])
-        first = earlier[0]
+        self._check_successor_not_held(message, first)
+        if self._is_held(first):
+            raise self.violated("I1", f"{token} is posted again while its living holder awaits the response")
         # A claim ends by the database's clock: one that is set forward ends it early, for that one replay.
-        early = now < first.claim_deadline + self._policy.settle and "clock" not in self.happened
-        if not first.outcome_unknown and early:
-            raise self.violated("I1", f"{token} is posted again while nothing is in doubt")
+        doubted_at = first.claim_deadline if first.released_at is None else first.released_at
+        if self._scheduler.now < doubted_at + self._policy.settle and "clock" not in self.happened:
+            raise self.violated("I1", f"{token} is posted again while nothing is in doubt, or too soon after")
+
+    def _is_held(self, message: Message) -> bool:
+        """Return whether the call of ``message`` goes on, and nothing can keep its holder from renewing."""
+        process = message.sender.process
+        return (
+            message.in_progress
+            and process.alive
+            and process not in self.hindered
+            and not self.happened & HINDRANCES
+        )
+
+    def renewed(self, claim: Claim, seconds: float) -> None:
+        """A claim has a new deadline: only ever one whose post is in progress (I6)."""
+        self.events["renewal"] += 1
+        message = self._messages.get(claim.id)
+        if message is None or not message.in_progress:
+            raise self.violated("I6", f"claim {claim.version} is renewed although no post of it is in progress")
+        message.claim_deadline = self._scheduler.now + seconds
+
+    def released(self, claim: Claim) -> None:
+        """A claim was given up, whatever the verdict."""
+        if claim.id in self._messages:
+            self._messages[claim.id].released_at = self._scheduler.now
+
+    def waits(self, message: Message) -> None:
+        """A holder waits for the response; one that is overdue excuses errors of others."""
+        if "suspend" in self.happened or self._scheduler.now >= message.claimed_at + self._timing.redeem:
+            self.disturbed("overdue")
+
+    def gives_up(self, message: Message, seconds: float) -> None:
+        """A living holder ends its call: not before its time, for the response may be the only copy (I2)."""
+        self.events["give-up"] += 1
+        waited = self._scheduler.now - message.claimed_at
+        # By its own clock, which a suspend has set forward.
+        if waited < seconds - LONGEST_STEPS and "suspend" not in self.happened:
+            raise self.violated("I2", f"a call is given up {waited:.3f} s after its claim")
 
     def _check_successor_not_held(self, message: Message, earlier: Message) -> None:
         process = message.sender.process
@@ -174,6 +275,10 @@ class Referee:
         message.issued.received_by = message.sender.process
         self._unsettled.append(message)
         self._in_hand.setdefault(message.sender, []).append(message)
+        family = message.issued.family
+        self._brought[family] += 1
+        if self._brought[family] > self._calls[family] and not self.happened & STANDSTILL:
+            raise self.violated("I6b", f"{family} is rotated more often than its token was asked for")
 
     def hands_empty(self, worker: Worker) -> None:
         """The worker is done with the call in which it may have received token sets."""
@@ -193,15 +298,16 @@ class Referee:
         assert issued is not None
         row = next(row for row in self._rows.rows.values() if self.families[row.id] == issued.family)
         saved = row.token_version >= message.claim_version
-        refused = row.end_reason == "refused" and row.version > message.claim_version + 1
         ended = row.end_reason == "signed_out" and (
             not issued.refresh_lives or "not_revoked" in self.happened
         )
+        # Its family had a newer refresh token, or the refused one was not the last that the provider issued.
+        refused = row.end_reason == "refused"
         if saved or refused or ended or row.end_reason == "replaced":
             self._unsettled.remove(message)
             return
-        unsaved = message.sender.process.rotator._redeemer._unsaved
-        if not any(kept.tokens.access_token == issued.access_token for kept in unsaved.values()):
+        kept = message.sender.process.rotation.unsaved._kept
+        if not any(each.tokens.access_token == issued.access_token for each in kept.values()):
             name = issued.access_token.reveal()
             raise self.violated("I2", f"{name} was received and is now neither saved, kept nor revoked")
 
@@ -216,6 +322,8 @@ class Referee:
                 continue
             if new.token_version < old.token_version:
                 raise self.violated("I2", f"{grant_id}: an older token set replaced a newer one")
+            if new.doubts > old.doubts and old.standing and old.standing.claim.redeems != new.token_version:
+                raise self.violated("I1", f"{grant_id}: a token set is in doubt that nobody has posted")
             if old.end_reason is not None and (new.version, new.end_reason) != (old.version, old.end_reason):
                 raise self.violated("I5", f"{grant_id}: something was written after it had ended")
             if old.end_reason is None and new.end_reason == "refused":
@@ -237,6 +345,22 @@ class Referee:
         if fresh.origin != "rotated" and fresh.tokens.remaining(fresh.grant.seen_at) <= 0:
             raise self.violated("I3", f"a request got {token}, which had run out when it was read")
         used[grant_id] = fresh.token_version
+
+    def asks(self, grant_id: str) -> Call:
+        """A call for a token begins."""
+        self._calls[self.families[grant_id]] += 1
+        return Call(self._scheduler.now, self._rows.rows[grant_id])
+
+    def ends_call(self, call: Call, found: Fresh | None) -> None:
+        """A call ends that leaves its work to others: it waited for no longer than it had to (I6)."""
+        waited = self._scheduler.now - call.began_at
+        if waited > self._wait + LONGEST_STEPS and not self.happened & (STANDSTILL - {"unknown"}):
+            raise self.violated("I6", f"a request waited for {waited:.3f} s")
+        if found is None or found.origin != "rotated" or self.happened & {"clock", "suspend"}:
+            return
+        before = call.row.tokens
+        if call.row.id not in self.expired and before.remaining(self._database_now()) >= self._policy.min_ttl:
+            raise self.violated("I6", "a request waited for a rotation although its token was fresh")
 
     def returned_after_sign_out(self, grant_id: str) -> None:
         """A call that began after a sign-out, or a new sign-in, in the same process gave a token (I5)."""
@@ -269,7 +393,7 @@ class Referee:
             case "refused":
                 return self.families[grant_id] in self._provider.refused_families
             case "outcome_unknown":
-                return bool(self.happened & STANDSTILL)
+                return bool(self.happened & (STANDSTILL | {"drain"}))
             case _:
                 return False
 

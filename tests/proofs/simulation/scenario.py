@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from flask_tokenrotate.rotation.assembly import Rotation
+from flask_tokenrotate.rotation.holding import Timing
 from flask_tokenrotate.rotation.protocol import Policy
-from flask_tokenrotate.rotation.redeemer import Timing
 from flask_tokenrotate.rotation.tokens import Claim, Grant, NewGrant
 from flask_tokenrotate.testing.memory import MemoryGrantStore
+from flask_tokenrotate.threads import ABORT_SECONDS
 
 from .ports import (
+    EPOCH,
     CountedWakeups,
     DatabaseTime,
+    NoThreads,
     ProcessClock,
     SilentObserver,
+    SimulatedThreads,
     StoppingEndpoint,
     StoppingStore,
     WatchedRescue,
 )
 from .provider import Behaviour, Message, Provider, family_of
 from .referee import Referee
-from .requests import Request, WatchedRotator
-from .scheduler import Process, Scheduler, Stuck, Tape, Worker
+from .requests import Request, watch
+from .scheduler import Errand, Process, Scheduler, Stuck, Tape, Worker
 
-TIMING = Timing()
+TIMING = Timing(redeem=7.0, claim=10.0, backoff=1.0, backoff_limit=60.0)
+WAIT = 15.0
 LIFETIME = 60.0
 AGES = (60.0, 45.0, 60.0, 0.0, 60.0, 52.0)
 """How old the first token set may be, in seconds: run out, in the ahead window, fresh or stale."""
+
+DELAYS = (0.0, 0.0, 0.0, 0.0, 8.0, 40.0, 40.0, 100.0, math.inf)
+"""Seconds that a slow provider may take for a response."""
 
 PROVIDER_FAULTS = ("lost", "busy", "refused", "not_sent", "reset", "wait", "misconfigured")
 ACTIONS = ("touch", "touch", "touch", "touch", "refused", "pause", "expire")
@@ -49,13 +59,15 @@ class Scenario:
         self.provider = Provider(behaviour, scheduler)
         self.provider.has_answered = self._wake_late_winners
         self._stopped_until_an_answer: set[Process] = set()
+        self._stopped_until_a_look: set[Process] = set()
         self.database_time = DatabaseTime(scheduler)
         self.rows = MemoryGrantStore(self.database_time)
         self.rescue = WatchedRescue(scheduler)
-        self.referee = Referee(scheduler, self.provider, self.rows, self.policy)
+        self.referee = Referee(scheduler, self.provider, self.rows, self.policy, TIMING, WAIT)
         self.referee.is_rescued = self.rescue.holds_before
         self.store = StoppingStore(self.rows, scheduler, self.referee)
         self.store.settled = self._tell_waiters
+        self.store.overdue_seen = self._wake_delayed_holders
         self._heard_of = (1, 0, 3)[tape.pick(3)]
         self._wakeups: list[CountedWakeups] = []
         self.session: dict[str, str] = {}
@@ -92,21 +104,28 @@ class Scenario:
         process = Process(f"process {number}", offset=1000.0 * number + 7.0)
         clock = ProcessClock(process, self.scheduler)
         self._wakeups.append(CountedWakeups(clock, self.referee))
-        process.rotator = rotator = WatchedRotator(
-            self.store,
-            StoppingEndpoint(self.provider, process, self.scheduler, self.referee),
-            clock,
-            SilentObserver(),
-            self.rescue,
-            self._wakeups[-1],
+        limit = (3, 1, 2, 0)[self.tape.pick(4)]
+        process.rotation = Rotation(
+            store=self.store,
+            endpoint=StoppingEndpoint(
+                self.provider, process, self.scheduler, self.referee, has_threads=limit > 0
+            ),
+            clock=clock,
+            observer=SilentObserver(),
+            rescue=self.rescue,
+            wakeups=self._wakeups[-1],
+            threads=SimulatedThreads(process, self.scheduler, self.referee, limit)
+            if limit
+            else NoThreads(self.referee),
             policy_for=lambda provider: self.policy,
             timing=TIMING,
+            wait_seconds=WAIT,
             cache_entries=100,
             cache_seconds=cache_seconds,
             holder=lambda: process.name,
             jitter=lambda: 0.5,
         )
-        rotator.referee, rotator.process, rotator.scheduler = self.referee, process, self.scheduler
+        watch(process.rotation, process, self.scheduler, self.referee)
         return process
 
     def _tell_waiters(self, claim: Claim) -> None:
@@ -121,7 +140,17 @@ class Scenario:
         tape = self.tape
         scheduler = self.scheduler
         scheduler.stickiness = (0, 120, 200)[tape.pick(3)]
-        kinds = (self._stall, self._stall, self._crash, self._outage, self._wait, self._set_clock)
+        kinds = (
+            self._stall,
+            self._stall,
+            self._crash,
+            self._outage,
+            self._wait,
+            self._set_clock,
+            self._drain,
+        )
+        self.provider.behaviour.delay = DELAYS[tape.pick(len(DELAYS))]
+        self.provider.behaviour.decides_late = tape.pick(2) == 1
         theme = tape.pick(8)
         if theme in (1, 2):
             faults = [PROVIDER_FAULTS[tape.pick(len(PROVIDER_FAULTS))] for _ in range(1 + tape.pick(2))]
@@ -142,17 +171,37 @@ class Scenario:
 
     def _crash(self) -> None:
         process = self._victim()
-        if sum(other.alive for other in self.processes) > process.alive:
+        if self._goes_on_without(process):
             process.alive = False
             self._disturb("crash", f"{process.name} is killed")
+
+    def _drain(self) -> None:
+        """Let a process exit: its calls are aborted, and it is gone a moment later."""
+        process = self._victim()
+        if self._goes_on_without(process) and not process.closing:
+            process.closing = True
+            self.scheduler.errands.append(Errand(lambda: self._exit(process), self.scheduler.now + ABORT_SECONDS))
+            self._disturb("drain", f"{process.name} ends")
+
+    def _exit(self, process: Process) -> None:
+        if process.alive:
+            process.alive = False
+            self.scheduler.note(f"{process.name} has ended", "the world")
+
+    def _goes_on_without(self, process: Process) -> bool:
+        return any(other.alive and not other.closing for other in self.processes if other is not process)
 
     def _stall(self) -> None:
         process = self._victim()
         in_doubt = TIMING.claim + self.policy.settle
-        seconds = (in_doubt, 40.0, TIMING.claim, 40.0)[self.tape.pick(4)]
+        seconds = (in_doubt, 40.0, TIMING.claim, 40.0, 80.0)[self.tape.pick(5)]
         process.stalled_until = self.scheduler.now + seconds
-        if self.tape.pick(2):
+        self.referee.hindered.add(process)
+        until = self.tape.pick(3)
+        if until == 1:
             self._stopped_until_an_answer.add(process)
+        elif until == 2:
+            self._stopped_until_a_look.add(process)
         self._disturb("stall", f"{process.name} is stopped for {seconds} s")
 
     def _wake_late_winners(self, message: Message) -> None:
@@ -160,6 +209,12 @@ class Scenario:
         for process in self._stopped_until_an_answer - {message.sender.process}:
             self._stopped_until_an_answer.discard(process)
             process.stalled_until = min(process.stalled_until, self.scheduler.now)
+
+    def _wake_delayed_holders(self) -> None:
+        """Let processes that were stopped go on just when another one finds a claim's deadline passed."""
+        for process in self._stopped_until_a_look:
+            process.stalled_until = min(process.stalled_until, self.scheduler.now)
+        self._stopped_until_a_look.clear()
 
     def _wait(self) -> None:
         seconds = (1.0, 5.0, 9.0, 12.5, 50.0)[self.tape.pick(5)]
@@ -175,6 +230,7 @@ class Scenario:
         else:
             process = self._victim()
             process.offset += abs(seconds)
+            self.referee.hindered.add(process)
             self._disturb("suspend", f"the clock of {process.name} goes {abs(seconds)} s ahead")
 
     def _outage(self) -> None:
@@ -208,13 +264,16 @@ class Scenario:
 
     def _worker(self, requests: list[list[tuple[str, str]]]) -> None:
         process = self.processes[self.tape.pick(len(self.processes))]
+        here = self.tape.one_in(8)
 
         def run(worker: Worker) -> None:
             for actions in requests:
-                Request(self.scheduler, self.referee, worker, self.session, self._renew).run(actions)
+                Request(
+                    self.scheduler, self.referee, worker, self.session, self._renew, here=here
+                ).run(actions)
             worker.finished = True
 
-        self.scheduler.workers.append(Worker(f"w{len(self.scheduler.workers) + 1}", process, run))
+        self.scheduler.start(f"w{len(self.scheduler.workers) + 1}", process, run)
 
     def run(self) -> None:
         """Run to the end, then let every living process look once more when all is calm."""
@@ -227,16 +286,17 @@ class Scenario:
         finally:
             self.scheduler.close()
             self.referee.events["lost answer"] += self.provider.lost_answers
+            self.referee.events["slow provider"] += self.provider.slow_responses
 
     def _look_again(self) -> None:
-        self.scheduler.now += LONG_AFTER
+        # Longer where the database's clock was set back: its times are still to come.
+        self.scheduler.now += LONG_AFTER + max(0.0, EPOCH - self.database_time.offset)
         self.provider.behaviour.faults = []
+        self.provider.behaviour.delay = 0.0
         self.scheduler.faults = []
         for process in self.processes:
             for grant_id in list(self.rows.rows):
-                self.scheduler.workers.append(
-                    Worker(f"last look at {grant_id}", process, self._last_look(grant_id))
-                )
+                self.scheduler.start(f"last look at {grant_id}", process, self._last_look(grant_id))
                 self.scheduler.run()
 
     def _last_look(self, grant_id: str) -> Callable[[Worker], None]:

@@ -8,6 +8,7 @@ what Hypothesis shrinks towards is the calm schedule.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -50,23 +51,27 @@ class Awaited(Protocol):
 
 
 class Process:
-    """One simulated process: its own monotonic clock, its own memory, and a life that may end."""
+    """One simulated process: its own monotonic clock, its own memory, and a life that may end.
+
+    ``closing``: it exits, and its calls to the provider have to end.
+    """
 
     def __init__(self, name: str, offset: float) -> None:
         self.name = name
         self.offset = offset
         self.alive = True
+        self.closing = False
         self.stalled_until = 0.0
-        self.rotator: Any = None
+        self.rotation: Any = None
 
 
 class Worker:
-    """One thread of a process."""
+    """One thread of a process. ``hub`` is the greenlet that runs when this one has ended."""
 
-    def __init__(self, name: str, process: Process, run: Callable[[Worker], None]) -> None:
+    def __init__(self, name: str, process: Process, run: Callable[[Worker], None], hub: greenlet) -> None:
         self.name = name
         self.process = process
-        self.greenlet = greenlet(lambda: run(self))
+        self.greenlet = greenlet(lambda: run(self), parent=hub)
         self.until: float | None = None
         self.awaits: Awaited | None = None
         self.finished = False
@@ -84,6 +89,14 @@ class Worker:
         return max(self.until or 0.0, self.process.stalled_until)
 
 
+@dataclass(eq=False)
+class Errand:
+    """What happens outside all processes, at the moment ``at`` or some time after."""
+
+    run: Callable[[], None]
+    at: float = 0.0
+
+
 class Stuck(Exception):
     """The schedule does not come to an end."""
 
@@ -95,7 +108,7 @@ class Scheduler:
         self.tape = tape
         self.now = 0.0
         self.workers: list[Worker] = []
-        self.errands: list[Callable[[], None]] = []
+        self.errands: list[Errand] = []
         self.trace: list[tuple[float, str, str]] = []
         self.fault_rate = 0
         self.stickiness = 0
@@ -115,6 +128,10 @@ class Scheduler:
     def last_to_run(self) -> Worker | None:
         """The worker that ran last, None at the start."""
         return self._running
+
+    def start(self, name: str, process: Process, run: Callable[[Worker], None]) -> None:
+        """Start a thread of ``process``, which may be done from another one."""
+        self.workers.append(Worker(name, process, run, self._hub))
 
     def note(self, what: str, who: str | None = None) -> None:
         """Add a line to the schedule's story."""
@@ -161,18 +178,18 @@ class Scheduler:
             self._running = worker
             worker.greenlet.throw(GreenletExit)
 
-    def _moves(self) -> list[Worker | Callable[[], None]]:
+    def _moves(self) -> list[Worker | Errand]:
         """Return who can run: the one who ran last first, then the network, then the others."""
         now = self.now
         last = self._running
-        moves: list[Worker | Callable[[], None]] = []
+        moves: list[Worker | Errand] = []
         if last is not None and last.can_run(now):
             moves.append(last)
-        moves += self.errands
+        moves += [errand for errand in self.errands if errand.at <= now]
         moves += [worker for worker in self.workers if worker is not last and worker.can_run(now)]
         return moves
 
-    def _step(self, moves: list[Worker | Callable[[], None]]) -> None:
+    def _step(self, moves: list[Worker | Errand]) -> None:
         self.now += TICK
         choice = self.tape.byte()
         if choice >= 256 - self.fault_rate and self.faults:
@@ -182,13 +199,16 @@ class Scheduler:
         if isinstance(move, Worker):
             self._running = move
             move.greenlet.switch()
+            if move.finished:
+                self.workers.remove(move)
         else:
             self.errands.remove(move)
-            move()
+            move.run()
 
     def _let_time_pass(self) -> bool:
-        """Go to the moment at which the next worker wakes; return whether there is one."""
+        """Go to the moment at which the next thing can happen; return whether there is one."""
         wakes = [w.wakes_at() for w in self.workers if not w.finished and w.process.alive]
+        wakes += [errand.at for errand in self.errands]
         if not wakes:
             return False
         self.now = max(self.now, min(wakes))

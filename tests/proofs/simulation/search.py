@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
-from flask_tokenrotate.rotation import breaker
+from flask_tokenrotate.rotation import breaker, holding
 
 from .referee import Violation
 from .scenario import Scenario
@@ -50,7 +50,9 @@ def first_violation(
             seen.update(scenario.referee.events)
 
     # A schedule has one grant or two: with more than one needed, no provider would ever count as away.
-    with _quiet(), patch.object(breaker, "FAILING_GRANTS", 1):
+    # And a read may wait until the next renewal: steps at which nothing can happen would use up the tape.
+    few, long = patch.object(breaker, "FAILING_GRANTS", 1), patch.object(holding, "LONGEST_READ_SECONDS", 9.0)
+    with _quiet(), few, long:
         try:
             holds()
         except Violation as violation:
