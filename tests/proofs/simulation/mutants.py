@@ -550,15 +550,28 @@ def posts_at_exit() -> Iterator[None]:
     """Work that still waited for a thread at exit begins all the same."""
 
     def make(original: Any) -> Any:
-        def fly(self: Any, *rest: Any, **how: Any) -> None:
-            threads = self._redeemer._threads
-            with patch.object(type(threads), "are_closing", False):
-                original(self, *rest, **how)
+        def init(self: Any, store: Any, endpoint: Any, clock: Any, threads: Any, *rest: Any, **how: Any) -> None:
+            original(self, store, endpoint, clock, _SeemsOpen(threads), *rest, **how)
 
-        return fly
+        return init
 
-    with _replaced(Flights, "_fly", make):
+    def make_holding(original: Any) -> Any:
+        def init(self: Any, *first: Any, **how: Any) -> None:
+            original(self, *first[:4], first[4].threads, *first[5:], **how)
+
+        return init
+
+    with _replaced(Redeemer, "__init__", make), _replaced(Holding, "__init__", make_holding):
         yield
+
+
+class _SeemsOpen:
+    """The threads of a process, which never seem to close."""
+
+    are_closing = False
+
+    def __init__(self, threads: Any) -> None:
+        self.threads = threads
 
 
 @breaks("11: nobody waits for a rotation ahead", "I6")

@@ -19,7 +19,7 @@ from flask_tokenrotate.errors import (
     TokenRotateError,
 )
 from flask_tokenrotate.rotation.holding import Timing
-from flask_tokenrotate.rotation.protocol import Policy
+from flask_tokenrotate.rotation.protocol import MAX_POSTS, Policy
 from flask_tokenrotate.rotation.sighting import Fresh
 from flask_tokenrotate.rotation.tokens import Claim, Grant, Secret, TokenSet
 from flask_tokenrotate.testing.memory import MemoryGrantStore
@@ -220,8 +220,15 @@ class Referee:
 
     def released(self, claim: Claim) -> None:
         """A claim was given up, whatever the verdict."""
-        if claim.id in self._messages:
-            self._messages[claim.id].released_at = self._scheduler.now
+        message = self._messages.get(claim.id)
+        if message is None:
+            return
+        message.released_at = self._scheduler.now
+        row = self._rows.rows[claim.grant_id]
+        token = message.refresh_token.reveal()
+        posts = sum(post.counts for post in self._posts[token] if post.claim_version <= claim.version)
+        if row.token_version == claim.redeems and row.doubts < posts:
+            raise self.violated("I1", f"{token} was posted {posts} times, and its row says {row.doubts}")
 
     def waits(self, message: Message) -> None:
         """A holder waits for the response; one that is overdue excuses errors of others."""
@@ -232,8 +239,8 @@ class Referee:
         """A living holder ends its call: not before its time, for the response may be the only copy (I2)."""
         self.events["give-up"] += 1
         waited = self._scheduler.now - message.claimed_at
-        # By its own clock, which a suspend has set forward.
-        if waited < seconds - LONGEST_STEPS and "suspend" not in self.happened:
+        # By its own clock, from before the claim was sent; a suspend has set that clock forward.
+        if waited < seconds - self._timing.redeem / 2 - LONGEST_STEPS and "suspend" not in self.happened:
             raise self.violated("I2", f"a call is given up {waited:.3f} s after its claim")
 
     def _check_successor_not_held(self, message: Message, earlier: Message) -> None:
@@ -378,6 +385,8 @@ class Referee:
         ``calm``: everything works again and all deadlines have passed, so nothing excuses an error
         but the end of the grant.
         """
+        if calm and isinstance(error, ProviderUnavailable) and self._rows.rows[grant_id].doubts >= MAX_POSTS:
+            raise self.violated("I1", f"{grant_id} is to be posted again after its one replay")
         if not self._is_excused(grant_id, error, calm):
             known = ", ".join(sorted(self.happened)) or "nothing"
             raise self.violated("I3", f"{grant_id}: {error!r}, although this is all that happened: {known}")
