@@ -91,8 +91,8 @@ class GrantStore(Protocol):
 
         Effect: version grows by one, the claim is cleared, doubts grow by one if ``in_doubt``. With
         ``retry_after`` the row is not redeemed for that many seconds, ``failure`` and ``failure_code`` say
-        why, and ``failures`` grow by one; without it they are cleared. If another token set was saved since the
-        claim was taken (by a late winner), the claim is cleared and nothing else: what it met says nothing
+        why, and ``failures`` grow by one; without it they are cleared. If a late winner has saved a newer
+        token set since the claim was taken, the claim is cleared and nothing else: what it met says nothing
         about the new token set. The ledger gets the verdict's name and
         status in any case, unless it has an outcome already; the slot is free again if the verdict says that
         the refresh token is unspent.

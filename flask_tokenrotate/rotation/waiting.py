@@ -40,9 +40,9 @@ def pauses(expected: float, elapsed: float, *, notified: bool) -> Iterator[float
 class Waiting:
     """The waiting of one request for one grant: what is left of it, and when to look next.
 
-    It ends at ``until``, and ``wait`` seconds after the claim was taken that it waits for: who comes late to a
-    slow provider does not wait. ``without_end``: a caller that has
-    nobody to leave the work to waits for the end of the call.
+    It ends at ``until``, and ``wait`` seconds after the claim was taken that it waits for: who comes late to
+    a slow provider does not wait. ``without_end``: a caller that has nobody to leave the work to waits for
+    the end of the call.
     """
 
     def __init__(

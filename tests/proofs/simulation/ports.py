@@ -90,9 +90,7 @@ class StoppingStore:
 
         def claim() -> Claim | Overtaken:
             before = self._rows.rows[seen.id]
-            won = self._rows.try_claim(
-                seen, doubts=doubts, holder=holder, seconds=seconds, awaited=awaited
-            )
+            won = self._rows.try_claim(seen, doubts=doubts, holder=holder, seconds=seconds, awaited=awaited)
             if isinstance(won, Claim):
                 self._referee.events["rotation ahead"] += not awaited
                 self._referee.claimed(won, before, seconds)

@@ -53,7 +53,7 @@ class Message:
     """A refresh token on its way to the provider, and the response on its way back.
 
     ``in_progress``: its sender still waits for the response. ``released_at``: when its claim was given up.
-    ``meant`` is the provider's response from when it is decided, ``answer`` the same from when it has arrived.
+    ``meant`` is the provider's response from when it is decided, ``answer`` the same once it has arrived.
     """
 
     refresh_token: Secret
@@ -169,12 +169,13 @@ class Provider:
     def _faulty(self, fault: str, message: Message) -> Verdict:
         if fault == "refused":
             self._kill(self.find(message.refresh_token).family)
-        answer = {
+        answers: dict[str, Verdict] = {
             "busy": Busy(cause="503"),
             "wait": Busy(cause="429", retry_after=20.0),
             "reset": Unknown(cause="connection reset"),
             "misconfigured": Misconfigured(error="invalid_client", cure="check the secret"),
-        }.get(fault) or self._redeem(message)
+        }
+        answer = answers.get(fault) or self._redeem(message)
         if fault in {"busy", "wait", "reset", "misconfigured", "lost"}:
             self.disturbances.add("unknown" if fault in {"reset", "lost"} else fault)
             self.lost_answers += fault == "lost"

@@ -18,7 +18,6 @@ from flask_tokenrotate.rotation.sighting import Fresh, Sighting
 from .referee import Referee
 from .scheduler import Process, Scheduler, Worker
 
-
 PAUSES = (20.0, 20.0, 65.0)
 """Seconds that a stream may take between two uses of its token."""
 

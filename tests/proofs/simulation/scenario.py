@@ -180,7 +180,9 @@ class Scenario:
         process = self._victim()
         if self._goes_on_without(process) and not process.closing:
             process.closing = True
-            self.scheduler.errands.append(Errand(lambda: self._exit(process), self.scheduler.now + ABORT_SECONDS))
+            self.scheduler.errands.append(
+                Errand(lambda: self._exit(process), self.scheduler.now + ABORT_SECONDS)
+            )
             self._disturb("drain", f"{process.name} ends")
 
     def _exit(self, process: Process) -> None:
@@ -268,9 +270,9 @@ class Scenario:
 
         def run(worker: Worker) -> None:
             for actions in requests:
-                Request(
-                    self.scheduler, self.referee, worker, self.session, self._renew, here=here
-                ).run(actions)
+                Request(self.scheduler, self.referee, worker, self.session, self._renew, here=here).run(
+                    actions
+                )
             worker.finished = True
 
         self.scheduler.start(f"w{len(self.scheduler.workers) + 1}", process, run)
