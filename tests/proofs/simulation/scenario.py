@@ -14,21 +14,18 @@ from flask_tokenrotate.testing.memory import MemoryGrantStore
 from flask_tokenrotate.threads import ABORT_SECONDS
 
 from .ports import (
-    EPOCH,
     CountedWakeups,
-    DatabaseTime,
     NoThreads,
     ProcessClock,
     SilentObserver,
     SimulatedThreads,
     StoppingEndpoint,
-    StoppingStore,
-    WatchedRescue,
 )
 from .provider import Behaviour, Message, Provider, family_of
 from .referee import Referee
 from .requests import Request, watch
 from .scheduler import Errand, Process, Scheduler, Stuck, Tape, Worker
+from .store import EPOCH, DatabaseTime, StoppingStore, WatchedRescue
 
 TIMING = Timing(redeem=7.0, claim=10.0, backoff=1.0, backoff_limit=60.0)
 WAIT = 15.0

@@ -27,7 +27,8 @@ def late_save_revives() -> Iterator[None]:
             if row.ended_at is not None:
                 self._write(row, tokens=tokens, token_version=claim.version, ended_at=None, end_reason=None)
                 return SaveOutcome.SAVED
-            return original(self, seen, claim, tokens, **rest)
+            saved: SaveOutcome = original(self, seen, claim, tokens, **rest)
+            return saved
 
         return save
 

@@ -26,7 +26,8 @@ def save_unfenced() -> Iterator[None]:
             if row.ended_at is None and row.token_version > claim.version:
                 self._write(row, tokens=tokens, token_version=claim.version)
                 return SaveOutcome.SAVED
-            return original(self, seen, claim, tokens, **rest)
+            saved: SaveOutcome = original(self, seen, claim, tokens, **rest)
+            return saved
 
         return save
 
@@ -42,7 +43,8 @@ def save_fenced_by_whole_row() -> Iterator[None]:
         def save(self: Any, seen: Any, claim: Claim, tokens: Any, **rest: Any) -> SaveOutcome:
             if self.rows[claim.grant_id].version != claim.version:
                 return SaveOutcome.SUPERSEDED
-            return original(self, seen, claim, tokens, **rest)
+            saved: SaveOutcome = original(self, seen, claim, tokens, **rest)
+            return saved
 
         return save
 
@@ -90,7 +92,8 @@ def save_lands_in_the_users_newest_grant() -> Iterator[None]:
     def make(original: Any) -> Any:
         def save(self: Any, seen: Any, claim: Claim, tokens: Any, **rest: Any) -> SaveOutcome:
             newest = self.find(seen.user_id, seen.provider) or claim.grant_id
-            return original(self, seen, replace(claim, grant_id=newest), tokens, **rest)
+            saved: SaveOutcome = original(self, seen, replace(claim, grant_id=newest), tokens, **rest)
+            return saved
 
         return save
 
