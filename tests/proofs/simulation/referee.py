@@ -152,7 +152,7 @@ class Referee(Posts):
         ended = row.end_reason == "signed_out" and (
             not issued.refresh_lives or "not_revoked" in self.happened
         )
-        # Refused was another refresh token, one saved meanwhile: in a grace period the last one issued counts.
+        # Refused was another refresh token, one saved meanwhile: in a grace period the last issued counts.
         refused = row.end_reason == "refused" and row.tokens.refresh_token != message.refresh_token
         if saved or refused or ended or row.end_reason == "replaced":
             self._unsettled.remove(message)
