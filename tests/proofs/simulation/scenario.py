@@ -279,6 +279,8 @@ class Scenario:
         try:
             self.scheduler.run()
             self._look_again()
+            if self.referee.looks_again:
+                self._look_again()
             self.referee.finish()
         except Stuck:
             raise self.referee.violated("I3", "a request does not come to an end") from None
