@@ -147,7 +147,7 @@ class Asking:
         if flight.error is not None:
             if isinstance(flight.error, ProviderUnavailable) and self._is_valid(seen):
                 return self._windows.to_its_end(seen, step.waiting.origin, min_ttl)
-            raise copy.copy(flight.error)
+            raise copy.copy(flight.error) if isinstance(flight.error, TokenRotateError) else flight.error
         if isinstance(flight.result, Sighting):
             # A flight that is about to land has perhaps saved what the caller has read, and found too old.
             is_news = flight.result.grant.token_version > seen.grant.token_version

@@ -49,7 +49,7 @@ class Flight:
         self.overtaken_at: float | None = None
         self.is_probe = False
         self.result: Sighting | Overtaken | None = None
-        self.error: TokenRotateError | None = None
+        self.error: Exception | None = None
         self.notices: list[Notice] = []
 
     def note(self, name: EventName, grant: Grant, facts: Mapping[str, Any]) -> None:
@@ -121,9 +121,12 @@ class Flights:
         def work() -> None:
             try:
                 self._fly(flight, seen, policy, epoch, awaited=awaited)
-            except TokenRotateError as error:
+            except Exception as error:
+                # Whatever it is: without it, who waits would read the row and start the same flight again.
                 flight.error = error
-                if not awaited:
+                if not isinstance(error, TokenRotateError):
+                    logger.exception("the redemption of grant %s failed", flight.grant_id)
+                elif not awaited:
                     logger.warning("grant %s could not be rotated ahead: %s", flight.grant_id, error)
             finally:
                 self._land(flight)
