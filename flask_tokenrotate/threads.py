@@ -150,6 +150,11 @@ class RotationThreads:
                 return
             except Exception:
                 logger.exception("a rotation thread failed")
+            except BaseException:
+                with self._changed:
+                    pool.threads -= 1  # it would count as busy for ever
+                    self._changed.notify_all()
+                raise
 
     def wait_until_idle(self, seconds: float) -> bool:
         """Wait until no work is in progress or queued, for ``seconds`` at most; return whether that is so."""
