@@ -60,7 +60,8 @@ class StoppingEndpoint:
         message = Message(refresh_token, scheduler.running)
         self._referee.sends(message, is_ending=is_ending)
         scheduler.note(f"posts {refresh_token.reveal()}")
-        self._provider.accept(message)
+        message.send_by = send_by - self._process.offset
+        self._provider.send(message)
         scheduler.stop()
         try:
             return self._wait(message, keep_waiting)

@@ -1,6 +1,7 @@
 """What the referee knows of posts: when each left, under which claim, and what became of it.
 
-Here are the invariants about posting: I1 (once, and once more after a doubt) and I6b (never without a pause).
+Here are the invariants about posting: I1 (once, and once more after a doubt), I6b (never without a
+pause) and I8 (never delivered late).
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ class Posts:
             self._messages[claim.id] = message
         else:
             message.claimed_at, message.claim_deadline = now, float("inf")
+        message.first_deadline = message.claim_deadline
         if now >= message.claim_deadline:
             raise self.violated("I1", f"{token} is posted outside its holder's claim")
         posts = self._posts.setdefault(token, [])
@@ -114,6 +116,14 @@ class Posts:
         posts.append(message)
         if earlier:
             self._check_replay(message, earlier)
+
+    def arrives(self, message: Message) -> None:
+        """A refresh token reaches the provider: not when another may have redeemed it already (I8)."""
+        token = message.refresh_token.reveal()
+        if self._scheduler.now >= message.first_deadline:
+            raise self.violated("I8", f"{token} is delivered after its claim's first deadline")
+        if not (message.in_progress and message.sender.process.alive):
+            raise self.violated("I8", f"{token} is delivered after its holder has given up, or died")
 
     def _check_pause(self, token: str, last: Message) -> None:
         """Whatever the verdict was: a grant is not asked for again until its pause is over (I6b)."""

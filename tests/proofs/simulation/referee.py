@@ -46,6 +46,7 @@ EVENTS = (
     "slow provider",
     "give-up",
     "drain",
+    "partition",
     "caller's thread",
 )
 """What a search has to have come across to be worth anything, counted over all of its schedules."""

@@ -61,6 +61,8 @@ class Scenario:
         self.rows = MemoryGrantStore(self.database_time)
         self.rescue = WatchedRescue(scheduler)
         self.referee = Referee(scheduler, self.provider, self.rows, self.policy, TIMING, WAIT)
+        self.provider.arrives = self.referee.arrives
+        self.provider.is_interrupted = self._crash_in_a_partition
         self.referee.is_rescued = self.rescue.holds_before
         self.store = StoppingStore(self.rows, scheduler, self.referee)
         self.store.settled = self._tell_waiters
@@ -148,6 +150,7 @@ class Scenario:
         )
         self.provider.behaviour.delay = DELAYS[tape.pick(len(DELAYS))]
         self.provider.behaviour.decides_late = tape.pick(2) == 1
+        self.provider.behaviour.has_partitions = tape.pick(6) == 5
         theme = tape.pick(8)
         if theme in (1, 2):
             faults = [PROVIDER_FAULTS[tape.pick(len(PROVIDER_FAULTS))] for _ in range(1 + tape.pick(2))]
@@ -167,7 +170,13 @@ class Scenario:
         return self.processes[self.tape.pick(len(self.processes))]
 
     def _crash(self) -> None:
-        process = self._victim()
+        self._kill(self._victim())
+
+    def _crash_in_a_partition(self, message: Message) -> None:
+        if self.tape.one_in(4):
+            self._kill(message.sender.process)
+
+    def _kill(self, process: Process) -> None:
         if self._goes_on_without(process):
             process.alive = False
             self._disturb("crash", f"{process.name} is killed")
@@ -288,12 +297,14 @@ class Scenario:
             self.scheduler.close()
             self.referee.events["lost answer"] += self.provider.lost_answers
             self.referee.events["slow provider"] += self.provider.slow_responses
+            self.referee.events["partition"] += self.provider.partitions
 
     def _look_again(self) -> None:
         # Longer where the database's clock was set back: its times are still to come.
         self.scheduler.now += LONG_AFTER + max(0.0, EPOCH - self.database_time.offset)
         self.provider.behaviour.faults = []
         self.provider.behaviour.delay = 0.0
+        self.provider.behaviour.has_partitions = False
         self.scheduler.faults = []
         for process in self.processes:
             for grant_id in list(self.rows.rows):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from flask_tokenrotate.errors import StoreUnavailable
 from flask_tokenrotate.rotation import holding
 from flask_tokenrotate.rotation.holding import Holding
 from flask_tokenrotate.rotation.redeemer import Redeemer
@@ -51,8 +53,11 @@ def renewer_outlives_its_post() -> Iterator[None]:
 
     def make(original: Any) -> Any:
         def post(self: Any, grant: Any, held: Any) -> Any:
-            if self._threads.in_background:
-                self._threads.run(grant.provider, lambda: _renews(self, held), ahead=False)
+            threads = self._threads
+            if threads.in_background:
+                threads._scheduler.start(
+                    "renewer", threads._process, lambda worker: _renews(self, held, worker)
+                )
             return original(self, grant, held)
 
         return post
@@ -61,10 +66,12 @@ def renewer_outlives_its_post() -> Iterator[None]:
         yield
 
 
-def _renews(redeemer: Any, held: Any) -> None:
+def _renews(redeemer: Any, held: Any, worker: Any) -> None:
     for _ in range(18):
         redeemer._clock.sleep(redeemer._timing.claim / holding.RENEWALS_PER_CLAIM)
-        redeemer._store.renew(held._claim, seconds=redeemer._timing.claim)
+        with suppress(StoreUnavailable):
+            redeemer._store.renew(held._claim, seconds=redeemer._timing.claim)
+    worker.finished = True
 
 
 @breaks("4: a holder gives up when it no longer renews", "I1")
@@ -144,3 +151,10 @@ class _SeemsOpen:
 
     def __init__(self, threads: Any) -> None:
         self.threads = threads
+
+
+@breaks("4: a renewal that fails, or takes long, never ends the call", "I2")
+def slow_renewal_ends_the_call() -> Iterator[None]:
+    """After a long renewal the next one is due already, and the moment until which to read has passed."""
+    with patch.object(holding, "SHORTEST_READ_SECONDS", 0.0):
+        yield

@@ -141,3 +141,17 @@ def waits_without_end() -> Iterator[None]:
 
     with patch.object(Waiting, "until_landed", until_landed):
         yield
+
+
+@breaks("4: a request waits no longer than it may, whatever it waits for", "I6")
+def waits_anew_after_a_look() -> Iterator[None]:
+    """Who has waited for another thread's look in vain begins to wait anew in a look of its own."""
+
+    def make(original: Any) -> Any:
+        def ask(self: Any, wish: Any, until: float) -> Any:
+            return original(self, wish, self._clock.monotonic() + self._wait_seconds)
+
+        return ask
+
+    with replaced(asking.Asking, "ask", make):
+        yield
