@@ -6,7 +6,10 @@ rotation have bind parameters and are made once.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Double,
     Insert,
@@ -129,22 +132,32 @@ def saving() -> Update:
 
 
 def releasing(claim: Claim, verdict: Verdict, *, in_doubt: bool, retry_after: float | None) -> Update:
-    """Return the update that releases the claim, if it still stands."""
+    """Return the update that releases the claim, if it still stands.
+
+    Where a late winner has saved a newer token set meanwhile, what the claim met says nothing about that one:
+    the doubts and the pause stay as they are, or its refresh token would count as posted.
+    """
     failure = code = None
     if retry_after is not None:
         failure = verdict.consequences.ledger_name
         code = None if verdict.code is None else verdict.code[:NAME_LENGTH]
+    outcome: dict[Column[Any], Any] = {
+        _row.doubts: _row.doubts + int(in_doubt),
+        _row.retry_at: null() if retry_after is None else db_now() + retry_after,
+        _row.failure: null() if failure is None else failure,
+        _row.failure_code: null() if code is None else code,
+        _row.failures: 0 if retry_after is None else _row.failures + 1,
+    }
+    is_of_stored = _row.token_version == claim.redeems
     return (
         update(grants)
         .where(_row.id == claim.grant_id, _row.claim_id == claim.id)
         .values(
-            version=_row.version + 1,
-            doubts=_row.doubts + int(in_doubt),
-            retry_at=null() if retry_after is None else db_now() + retry_after,
-            failure=failure,
-            failure_code=code,
-            failures=0 if retry_after is None else _row.failures + 1,
-            **dict.fromkeys(column.name for column in _CLAIM_COLUMNS),
+            {
+                "version": _row.version + 1,
+                **{column.name: case((is_of_stored, new), else_=column) for column, new in outcome.items()},
+                **dict.fromkeys(column.name for column in _CLAIM_COLUMNS),
+            }
         )
     )
 
