@@ -47,9 +47,11 @@ class RequestMemo:
         self._fresh[grant_id] = found
         return found
 
-    def refused(self, refused: RefusedTokens, fresh: Fresh, *, min_ttl: float | None = None) -> Fresh:
+    def refused(
+        self, refused: RefusedTokens, fresh: Fresh, *, min_ttl: float | None = None, here: bool = False
+    ) -> Fresh:
         """Return what to use after a resource server refused ``fresh``; see `RefusedTokens.replace`."""
-        found = refused.replace(fresh, min_ttl=min_ttl)
+        found = refused.replace(fresh, min_ttl=min_ttl, here=here)
         self._fresh[found.grant.id] = found
         return found
 
