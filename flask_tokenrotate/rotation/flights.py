@@ -129,14 +129,13 @@ class Flights:
         def work() -> None:
             try:
                 self._fly(flight, seen, policy, epoch, awaited=awaited)
-            except TokenRotateError as error:
-                flight.error = error
-                if not awaited and not isinstance(error, ProviderUnavailable):
-                    logger.warning("grant %s could not be rotated ahead: %s", flight.grant_id, error)
             except Exception as error:
-                # Its requests get it. With nothing to tell them they would start the same flight for ever.
+                # Whatever it is: without it, who waits would read the row and start the same flight again.
                 flight.error = error
-                logger.exception("the redemption of grant %s failed", flight.grant_id)
+                if not isinstance(error, TokenRotateError):
+                    logger.exception("the redemption of grant %s failed", flight.grant_id)
+                elif not awaited and not isinstance(error, ProviderUnavailable):
+                    logger.warning("grant %s could not be rotated ahead: %s", flight.grant_id, error)
             finally:
                 self._land(flight)
             for notice in flight.notices:

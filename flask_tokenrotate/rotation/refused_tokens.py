@@ -29,17 +29,16 @@ class RefusedTokens:
         The row is read first: if it has a newer token set, that one is returned and nothing is
         redeemed. A token set that is younger than `YOUNG` is returned as it is, or a resource server
         that refuses everything would cost a redemption for each request. So is one that cannot be
-        rotated: one resource server's refusal must not end it for all others. ``here`` and errors as in
-        `FreshTokens.get`.
+        rotated: one resource server's refusal must not end it for all others. ``here`` and
+        the errors are those of `FreshTokens.get`.
         """
         seen = self._rows.load(fresh.grant.id)
         if seen.grant.token_version <= fresh.token_version:
             if seen.grant.tokens.refresh_token is None or self._is_young(seen.grant):
                 return fresh
             self._store.expire(fresh.grant.id, fresh.token_version)
-        replacement = self._tokens.get(
-            fresh.grant.id, min_ttl=min_ttl, at_least=fresh.token_version + 1, here=here
-        )
+        at_least = fresh.token_version + 1
+        replacement = self._tokens.get(fresh.grant.id, min_ttl=min_ttl, at_least=at_least, here=here)
         self._replacements.note(replacement.grant)
         return replacement
 

@@ -31,7 +31,7 @@ class SqlAttemptStore:
         self._sealer = sealer
 
     def begin(self, state: Secret, browser: Secret, attempt: Attempt, *, seconds: float) -> None:
-        """Insert the attempt, then prune those that expired an hour ago."""
+        """Insert the attempt, then delete those that expired an hour ago."""
         state_hash = hashed(state)
         statement = insert(attempts).values(
             state_hash=state_hash,
@@ -42,8 +42,8 @@ class SqlAttemptStore:
         self._transactions.write_until(
             statement, written=True, read_back=lambda _: self._read(state_hash) is not None or None
         )
-        # A transaction of its own: the range that it locks on MariaDB would make concurrent inserts
-        # deadlock. What is not pruned now, because others are at it, the next one prunes.
+        # A transaction of its own: the range that it locks on MariaDB would make concurrent inserts deadlock.
+        # What is not deleted now, because another request is deleting it, is deleted with the next attempt.
         with suppress(StoreUnavailable):
             self.prune()
 
@@ -62,7 +62,7 @@ class SqlAttemptStore:
         try:
             attempt = _read_back(self._sealer.open(row.sealed, _binding(state_hash)))
         except (DoesNotOpen, Malformed):
-            # The keys or the version were changed while the user was away at the provider.
+            # The keys or the version were changed while the user was at the provider.
             return "unknown_state"
         return self._use_up(state_hash, browser_hash, attempt)
 
@@ -91,7 +91,7 @@ class SqlAttemptStore:
 
 
 def _miss(row: Row[Any] | None, browser_hash: str | None) -> AttemptMiss | None:
-    """Return why the attempt cannot be taken; the most telling reason first."""
+    """Return why the attempt cannot be taken; the most specific reason first."""
     if row is None:
         return "unknown_state"
     if row.used_at is not None:

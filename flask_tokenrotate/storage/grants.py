@@ -1,8 +1,7 @@
 """The grants' rows on SQLAlchemy: `ports.GrantStore` for every engine.
 
-Each write carries a mark by which the row itself tells whether it was applied: a claim's random id, a
-token version. See `transactions` for why only the row is believed when a write was not plainly
-successful.
+Each write has a mark by which the row shows whether it was applied: a claim's random id, a token version. See
+`transactions` for why the row is read unless a write reports success.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from ..rotation.tokens import Claim, EndReason, Grant, NewGrant, TokenSet
 from ..rotation.verdict import Verdict
 from .database.engine import Database
 from .database.schema import NAME_LENGTH, db_now, grants
-from .database.transactions import Outcome, Transactions, Write
+from .database.transactions import Outcome, Transactions
+from .database.write import Write
 from .ledger import holds_slot, opened, opening, released, rotated, settled
 from .rows import binding, check_storable, exactly, grant_from_row, is_storable, sealed_tokens
 from .sealed.content import Malformed
@@ -33,19 +33,19 @@ _row = grants.c
 class SqlGrantStore:
     """The rows in a database; the contract is `ports.GrantStore`.
 
-    ``notifies``: whether PostgreSQL tells those who wait for a claim (NOTIFY; see `listening`).
+    ``notifies``: whether PostgreSQL notifies the requests that wait for a claim (see `listening`).
     """
 
     def __init__(self, database: Database, sealer: Sealer, *, notifies: bool = True) -> None:
         self._transactions = Transactions(database)
         self._sealer = sealer
         self._notifies = notifies
-        # What each cache miss and each rotation need is made once.
+        # The statements of each cache miss and each rotation are made once.
         self._row_by_id = select(grants, db_now().label("seen_at")).where(_row.id == bindparam("the_id"))
         self._claims = Write(claiming(), opened())
         self._renews = Write(renewing())
-        self._settles = Write(rotated())
-        self._saves = Write(saving(), self._settles.statement)
+        self._rotated = Write(rotated())
+        self._saves = Write(saving(), self._rotated.statement)
 
     def add(self, new: NewGrant, *, replaces: str | None = None) -> Grant:
         """Insert a grant and end the one that it replaces. Raises `InvalidTokenResponse`."""
@@ -87,8 +87,8 @@ class SqlGrantStore:
         values = {**opening(claim, slot=doubts, token_hash=token_hash, holder=holder), "the_seconds": seconds}
 
         def read_back(outcomes: Sequence[Outcome]) -> Claim | Overtaken | None:
-            # The slot before the row: a Galera node may apply another worker's claim between two reads, and
-            # its slot beside a row that has not moved yet would look like a second redemption.
+            # The slot before the row: a Galera node may apply another worker's claim between the two reads,
+            # and its slot together with the old row would look like a second redemption.
             lost = outcomes[-1] is Outcome.LOST
             held = lost and self._transactions.read(holds_slot(claim, doubts)) is not None
             row = self._read(seen.id)
@@ -118,7 +118,7 @@ class SqlGrantStore:
     ) -> SaveOutcome:
         """Store the token set unless a newer one is stored or the grant has ended."""
         bound_to = binding(seen.id, seen.provider, seen.user_id, seen.subject)
-        settled = {
+        outcome = {
             "the_claim_id": claim.id,
             "the_grant_id": claim.grant_id,
             "the_http_status": http_status,
@@ -129,16 +129,16 @@ class SqlGrantStore:
             "the_expires_at": tokens.expires_at,
             "the_lifetime": tokens.lifetime,
             "the_refresh_expires_at": tokens.refresh_expires_at,
-            **settled,
+            **outcome,
         }
 
         def read_back(outcomes: Sequence[Outcome]) -> SaveOutcome | None:
             row = self._read(claim.grant_id)
             if row is None or row.ended_at is not None:
-                self._tell_ledger(self._settles, settled)
+                self._record(self._rotated, outcome)
                 return SaveOutcome.ENDED
             if row.token_version > claim.version:
-                self._tell_ledger(self._settles, settled)
+                self._record(self._rotated, outcome)
                 return SaveOutcome.SUPERSEDED
             return SaveOutcome.SAVED if row.token_version == claim.version else None
 
@@ -155,29 +155,26 @@ class SqlGrantStore:
     ) -> bool:
         """Clear the claim by its id."""
         statement = releasing(claim, verdict, in_doubt=in_doubt, retry_after=retry_after)
-        settles = released(claim, verdict)
+        record = released(claim, verdict)
         done = self._written(
             claim.grant_id,
-            (statement, settles),
+            (statement, record),
             wakes=self._waiters_of(claim),
             eligible=lambda row: row.claim_id == claim.id,
-            # Nobody else gives up this claim, but a save or an end may have cleared it.
+            # Nobody else releases this claim, but a save or an end may have cleared it.
             applied=lambda row: row.ended_at is None and row.token_version == claim.redeems,
         )
         if not done:
-            self._tell_ledger(settles)
+            self._record(record)
         return done
 
     def end(
         self, grant_id: str, reason: EndReason, *, claim: Claim | None = None, verdict: Verdict | None = None
     ) -> bool:
-        """End the row, or end it as far as the claim may."""
+        """End the row; with ``claim``, only if that claim may end it."""
         statement = ending(reason).where(_row.id == grant_id)
-        settles: tuple[Update, ...] = ()
-        wakes = None
+        record = () if claim is None or verdict is None else (settled(claim, verdict),)
         if claim is not None:
-            settles = () if verdict is None else (settled(claim, verdict),)
-            wakes = self._waiters_of(claim)
             statement = statement.where(_row.claim_id == claim.id, _row.token_version == claim.redeems)
 
         def eligible(row: Row[Any]) -> bool:
@@ -186,8 +183,8 @@ class SqlGrantStore:
 
         return self._written(
             grant_id,
-            (statement, *settles),
-            wakes=wakes,
+            (statement, *record),
+            wakes=None if claim is None else self._waiters_of(claim),
             eligible=eligible,
             applied=lambda row: row.end_reason == reason,
         )
@@ -220,9 +217,9 @@ class SqlGrantStore:
             raise GrantUnreadable(row.id, sealed_with, self._sealer.fingerprints, malformed=True) from None
 
     def _waiters_of(self, claim: Claim) -> str | None:
-        """Return the grant whose waiters hear of the end of ``claim``.
+        """Return the grant whose waiters are notified when ``claim`` is settled.
 
-        Not where nobody waits: transactions that notify commit one after the other on PostgreSQL.
+        None where nobody waits: transactions that notify commit one after the other on PostgreSQL.
         """
         return claim.grant_id if claim.awaited and self._notifies else None
 
@@ -237,7 +234,7 @@ class SqlGrantStore:
     ) -> bool:
         """Write until it is done or the row is no longer ``eligible``; return whether it was written.
 
-        ``applied`` tells from the row whether a write whose COMMIT was not answered is in it.
+        ``applied`` returns whether the row contains a write whose outcome was unknown.
         """
 
         def read_back(outcomes: Sequence[Outcome]) -> bool | None:
@@ -248,10 +245,10 @@ class SqlGrantStore:
 
         return self._transactions.write_until(*statements, wakes=wakes, written=True, read_back=read_back)
 
-    def _tell_ledger(self, settles: Write | Update, values: Mapping[str, object] | None = None) -> None:
-        """Write down the outcome of a claim that the row has moved past: for people, so tried once."""
+    def _record(self, record: Write | Update, values: Mapping[str, object] | None = None) -> None:
+        """Record the outcome of a claim that does not stand any more: for people, so it is tried once."""
         with suppress(StoreUnavailable):
-            self._transactions.write(settles, values=values)
+            self._transactions.write(record, values=values)
 
 
 def _claim_on(seen: Grant, *, awaited: bool) -> Claim:

@@ -1,7 +1,7 @@
 """The ledger's statements: one row for each claim, written in the claim's own transaction.
 
-A row never holds a token, only its keyed hash. The slot is what keeps a refresh token from being
-redeemed once too often even where everything above the database is wrong: see `schema.redemptions`.
+A row contains no token, only its keyed hash. The slot keeps a refresh token from being redeemed once too
+often, even if all code above the database is wrong: see `schema.redemptions`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OPENING = ("claim_id", "grant_id", "version", "redeems", "slot", "token_hash", 
 def opened() -> Insert:
     """Return the insert of a claim's row, which takes the slot; its values are `opening`."""
     facts = [bindparam(f"the_{name}", type_=_row[name].type).label(name) for name in _OPENING]
-    # From a select, which can have a condition: see `transactions`.
+    # From a select, which can have a condition: see `write`.
     return insert(redemptions).from_select(
         [*_OPENING, "claimed_at"], select(*facts, db_now().label("claimed_at"))
     )
@@ -34,7 +34,7 @@ def opening(claim: Claim, *, slot: int, token_hash: str | None, holder: str) -> 
 
 
 def holds_slot(claim: Claim, slot: int) -> Select[Any]:
-    """Return the select of the row that holds the slot that ``claim`` wants."""
+    """Return the select of the row that holds the slot that ``claim`` needs."""
     return select(_row.claim_id).where(
         _row.grant_id == claim.grant_id, _row.redeems == claim.redeems, _row.slot == slot
     )
@@ -47,7 +47,7 @@ def rotated() -> Update:
     """
     return (
         update(redemptions)
-        # By grant as well, which finds the partition where the table has some.
+        # By grant as well, which selects the partition if the table has any.
         .where(_row.claim_id == bindparam("the_claim_id"), _row.grant_id == bindparam("the_grant_id"))
         .values(
             settled_at=db_now(),

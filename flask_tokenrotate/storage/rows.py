@@ -1,4 +1,4 @@
-"""Between rows and values: what is sealed, what is a column, and how a `Grant` is read.
+"""From values to rows and back: what is sealed, what is a column, and how a `Grant` is read.
 
 The expiry times are columns, because the protocol reads them in SQL; the tokens and what describes them are
 one sealed JSON object.
@@ -64,21 +64,21 @@ def grant_from_row(row: Row[Any], sealer: Sealer, known: TokenSet | None = None)
 
 
 def check_storable(new: NewGrant) -> None:
-    """Raise `InvalidTokenResponse` for a name that no column takes as it is.
+    """Raise `InvalidTokenResponse` for a name that no column stores unchanged.
 
-    Without it a database in lenient mode would cut a long user id, and two users could share one.
+    Without this check a database in lenient mode would cut a long user id, and two users could share one.
     """
     for name in ("provider", "user_id", "subject"):
         value = getattr(new, name)
         if value is not None and not is_storable(value):
             raise InvalidTokenResponse(
                 f"The {name} of this grant cannot be stored: it has {len(value)} characters; at most "
-                f"{NAME_LENGTH} are taken, all of them valid Unicode and none a NUL."
+                f"{NAME_LENGTH} are allowed, all of them valid Unicode and none a NUL."
             )
 
 
 def is_storable(name: str) -> bool:
-    """Return whether every engine stores ``name`` exactly as it is."""
+    """Return whether every engine stores ``name`` unchanged."""
     unicode = name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
     return len(name) <= NAME_LENGTH and "\x00" not in name and unicode
 
@@ -91,8 +91,8 @@ def hashed(secret: Secret) -> str:
 def exactly(column: Column[str], value: str) -> ColumnElement[bool]:
     """Compare with trailing spaces counted.
 
-    On MariaDB and MySQL ``"ada " = "ada"`` is true, even in a binary collation, and one user would be
-    given the other's grant. The first half is for the index.
+    On MariaDB and MySQL ``"ada " = "ada"`` is true, even in a binary collation, and one user would get the
+    other's grant. The first condition is for the index.
     """
     return (column == value) & (column.concat(".") == value + ".")
 

@@ -1,12 +1,15 @@
-"""What the protocol writes to a grant's row, as guarded statements.
+"""The protocol's writes to a grant's row, as guarded statements.
 
-Each carries a mark by which the row itself tells whether it was applied (see `transactions`). Those of every
+Each has a mark by which the row shows whether it was applied (see `transactions`). The statements of every
 rotation have bind parameters and are made once.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Double,
     Insert,
@@ -26,8 +29,8 @@ from .database.schema import NAME_LENGTH, db_now, grants
 from .rows import exactly
 
 _row = grants.c
-# MariaDB and MySQL evaluate SET from left to right and see what they have just set: the column that
-# tells whose claim it is comes last.
+# MariaDB and MySQL evaluate SET from left to right and use values that were just set: the claim's id comes
+# last.
 _CLAIM_COLUMNS = (
     _row.claim_holder,
     _row.claim_version,
@@ -45,7 +48,7 @@ def living_of(user_id: str) -> ColumnElement[bool]:
 
 
 def adding(grant_id: str, new: NewGrant, sealed: bytes) -> Insert:
-    """Return what inserts a grant."""
+    """Return the insert of a grant."""
     response = new.response
     now = db_now()
     return insert(grants).values(
@@ -67,7 +70,7 @@ def adding(grant_id: str, new: NewGrant, sealed: bytes) -> Insert:
 
 
 def claiming() -> Update:
-    """Return what takes the claim; the values are those of `ledger.opening`, and ``the_seconds``."""
+    """Return the update that takes the claim; its values are `ledger.opening`'s, and ``the_seconds``."""
     now = db_now()
     version = bindparam("the_version", type_=Integer)
     return (
@@ -87,9 +90,9 @@ def claiming() -> Update:
 
 
 def renewing() -> Update:
-    """Return what extends the deadline of a claim that still stands; its values are in `SqlGrantStore.renew`.
+    """Return the update that extends a claim's deadline; its values are those of `SqlGrantStore.renew`.
 
-    It sets no column that has an index, and the version moves, which makes a claim on the old one lose.
+    The version grows, so that a claim by whoever saw the old deadline is lost. No indexed column is written.
     """
     return (
         update(grants)
@@ -106,13 +109,13 @@ def renewing() -> Update:
 
 
 def saving() -> Update:
-    """Return what saves a token set; the values are those of `SqlGrantStore.save`."""
+    """Return the update that saves a token set; its values are those of `SqlGrantStore.save`."""
     version = bindparam("the_version", type_=Integer)
     claim_id = bindparam("the_claim_id", type_=String)
     return (
         update(grants)
-        # Fenced by the token version alone: a late winner's row has moved, and its token set is
-        # the only copy. The newest claim's token set wins, whichever is saved last.
+        # Fenced by the token version alone: the row of a late winner has a newer version, and its token set
+        # is the only copy. The newest claim's token set takes precedence, whichever is saved last.
         .where(_row.id == bindparam("the_grant_id"), _row.token_version < version, _row.ended_at.is_(None))
         .ordered_values(
             (_row.version, _row.version + 1),
@@ -129,28 +132,38 @@ def saving() -> Update:
 
 
 def releasing(claim: Claim, verdict: Verdict, *, in_doubt: bool, retry_after: float | None) -> Update:
-    """Return what gives the claim up, if it still stands."""
+    """Return the update that releases the claim, if it still stands.
+
+    Where a late winner has saved a newer token set meanwhile, what the claim met says nothing about that one:
+    the doubts and the pause stay as they are, or its refresh token would count as posted.
+    """
     failure = code = None
     if retry_after is not None:
         failure = verdict.consequences.ledger_name
         code = None if verdict.code is None else verdict.code[:NAME_LENGTH]
+    outcome: dict[Column[Any], Any] = {
+        _row.doubts: _row.doubts + int(in_doubt),
+        _row.retry_at: null() if retry_after is None else db_now() + retry_after,
+        _row.failure: null() if failure is None else failure,
+        _row.failure_code: null() if code is None else code,
+        _row.failures: 0 if retry_after is None else _row.failures + 1,
+    }
+    is_of_stored = _row.token_version == claim.redeems
     return (
         update(grants)
         .where(_row.id == claim.grant_id, _row.claim_id == claim.id)
         .values(
-            version=_row.version + 1,
-            doubts=_row.doubts + int(in_doubt),
-            retry_at=null() if retry_after is None else db_now() + retry_after,
-            failure=failure,
-            failure_code=code,
-            failures=0 if retry_after is None else _row.failures + 1,
-            **dict.fromkeys(column.name for column in _CLAIM_COLUMNS),
+            {
+                "version": _row.version + 1,
+                **{column.name: case((is_of_stored, new), else_=column) for column, new in outcome.items()},
+                **dict.fromkeys(column.name for column in _CLAIM_COLUMNS),
+            }
         )
     )
 
 
 def expiring(grant_id: str, token_version: int) -> Update:
-    """Return what marks the access token of a token version as dead."""
+    """Return the update that marks the access token of a token version as expired."""
     return (
         update(grants)
         .where(_row.id == grant_id, _row.token_version == token_version)
@@ -159,7 +172,7 @@ def expiring(grant_id: str, token_version: int) -> Update:
 
 
 def ending(reason: EndReason) -> Update:
-    """Return the statement that ends the grants that the caller picks, where they have not ended."""
+    """Return the update that ends the grants that the caller selects, where they have not ended."""
     return (
         update(grants)
         .where(_row.ended_at.is_(None))

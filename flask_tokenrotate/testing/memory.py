@@ -1,7 +1,7 @@
-"""The store in memory: the contract of `flask_tokenrotate.rotation.ports` without a database.
+"""The stores in memory: the contracts of `flask_tokenrotate.rotation.ports` without a database.
 
-For tests of the protocol and of applications. Rows are immutable values in a dictionary, so a copy of
-the dictionary is a snapshot.
+For tests of the protocol and of applications. Rows are immutable values in a dictionary: a copy of the
+dictionary is a snapshot.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..rotation.verdict import Rotated, Verdict
 
 
 class DatabaseClock(Protocol):
-    """What stands for the database's clock: a `ManualClock`, or the module `time`."""
+    """The database's clock: a `ManualClock`, or the module `time`."""
 
     def time(self) -> float:
         """Return the time in epoch seconds."""
@@ -44,7 +44,7 @@ class LedgerRow:
 class MemoryGrantStore:
     """Grants in ``rows``, by id, and the ledger, by claim id.
 
-    Ids are counted, so that a failing schedule reads well.
+    Ids are numbers in their order, which makes a failing schedule readable.
     """
 
     def __init__(self, clock: DatabaseClock = time) -> None:
@@ -174,7 +174,7 @@ class MemoryGrantStore:
     def end(
         self, grant_id: str, reason: EndReason, *, claim: Claim | None = None, verdict: Verdict | None = None
     ) -> bool:
-        """End the row, or end it as far as the claim may."""
+        """End the row; with ``claim``, only if that claim may end it."""
         with self._lock:
             ended = self._end(grant_id, reason, claim)
             if ended and claim is not None and verdict is not None:
@@ -273,27 +273,27 @@ class MemoryWatch:
 
 
 class MemoryRescue:
-    """What waits in ``kept``, by claim id: the rescue folder of one host."""
+    """Unsaved token sets in ``kept``, by claim id: the rescue folder of one host."""
 
     def __init__(self) -> None:
         self.kept: dict[str, Unsaved] = {}
 
     def put(self, unsaved: Unsaved) -> None:
-        """Keep it."""
+        """Keep the token set."""
         self.kept[unsaved.claim.id] = unsaved
 
     def waiting(self, grant_id: str | None = None) -> list[Unsaved | RescueFailed]:
-        """Return what waits."""
+        """Return the token sets that are kept (for one grant)."""
         return [each for each in list(self.kept.values()) if grant_id in (None, each.grant.id)]
 
     def remove(self, claim: Claim) -> None:
-        """Remove it."""
+        """Remove the token set of the claim."""
         self.kept.pop(claim.id, None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptRow:
-    """One attempt as the store keeps it."""
+    """One attempt as it is stored."""
 
     attempt: Attempt
     browser: Secret
@@ -310,7 +310,7 @@ class MemoryAttemptStore:
         self._lock = threading.Lock()
 
     def begin(self, state: Secret, browser: Secret, attempt: Attempt, *, seconds: float) -> None:
-        """Store the attempt, and prune those that expired an hour ago."""
+        """Store the attempt, and delete those that expired an hour ago."""
         with self._lock:
             now = self._clock.time()
             self.rows = {
@@ -319,7 +319,7 @@ class MemoryAttemptStore:
             self.rows[state] = AttemptRow(attempt=attempt, browser=browser, expires_at=now + seconds)
 
     def take(self, state: Secret, browser: Secret | None) -> Attempt | AttemptMiss:
-        """Mark the attempt as used and return it, or say why not."""
+        """Mark the attempt as used and return it, or return why not."""
         with self._lock:
             row = self.rows.get(state)
             if row is None:

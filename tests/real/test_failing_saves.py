@@ -18,11 +18,10 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from flask_tokenrotate.rotation.rescue import Rescuer
 from sqlalchemy import Engine, create_engine, event
 
 from flask_tokenrotate import TokenRotate, current_token, require_fresh_token
-from flask_tokenrotate.rotation.redeemer import Redeemer
+from flask_tokenrotate.rotation.unsaved import UnsavedTokenSets
 from flask_tokenrotate.storage.database import transactions
 from flask_tokenrotate.testing import FakeProvider
 from tests.conftest import available
@@ -213,8 +212,8 @@ def test_what_is_forgotten_costs_the_session(
     place: Place, trouble: Trouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control: the row still has the refresh token that is spent."""
-    monkeypatch.setattr(Rescuer, "put_aside", lambda *_: None)
-    monkeypatch.setattr(Redeemer, "_remember", lambda *_: None)
+    monkeypatch.setattr(UnsavedTokenSets, "_put_aside", lambda *_: None)
+    monkeypatch.setattr(UnsavedTokenSets, "_keep", lambda *_: None)
     app = place.app()
     app.config["PROPAGATE_EXCEPTIONS"] = False
     browser = app.test_client()

@@ -15,12 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from flask_tokenrotate.rotation.rescue import Rescuer
-
 from flask_tokenrotate.errors import StoreUnavailable
-from flask_tokenrotate.rotation.ports import Release, SaveOutcome
-from flask_tokenrotate.rotation.redeemer import Redeemer
+from flask_tokenrotate.rotation.holding import Holding
+from flask_tokenrotate.rotation.outcomes import SaveOutcome
+from flask_tokenrotate.rotation.revocation import Revocation
 from flask_tokenrotate.rotation.tokens import Claim
+from flask_tokenrotate.rotation.unsaved import UnsavedTokenSets
+from flask_tokenrotate.rotation.verdict import NotPosted
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.transactions import Outcome, Transactions
 from flask_tokenrotate.storage.grants import SqlGrantStore
@@ -79,12 +80,12 @@ def install(folder: Path) -> None:
 
     replace(SqlGrantStore, "try_claim", STOP_AFTER_CLAIM, _stopper(folder / STOP_AFTER_CLAIM))
     replace(SqlGrantStore, "save", REFUSE_LATE_WINNERS, _save_in_time)
-    replace(Redeemer, "_post", POST_ANY_TIME, _post_any_time)
-    replace(Redeemer, "_revoke_if_signed_out", LEAVE_NEW_TOKENS_ALIVE, _do_nothing)
-    replace(Redeemer, "_how_to_release", FORGET_FAILURES, lambda *args: Release())
+    replace(Holding, "is_too_late_to_post", POST_ANY_TIME, _post_any_time)
+    replace(Revocation, "revoke_if_signed_out", LEAVE_NEW_TOKENS_ALIVE, _do_nothing)
+    replace(SqlGrantStore, "release", FORGET_FAILURES, _release_as_if_nothing_was_posted)
     replace(SqlGrantStore, "try_claim", CLAIM_NOTHING, _pretended_claim)
-    replace(Rescuer, "put_aside", DROP_UNSAVED, _do_nothing)
-    replace(Redeemer, "_remember", DROP_UNSAVED, _do_nothing)
+    replace(UnsavedTokenSets, "_put_aside", DROP_UNSAVED, _do_nothing)
+    replace(UnsavedTokenSets, "_keep", DROP_UNSAVED, _do_nothing)
     replace(Transactions, "write", NEVER_READ_BACK, _give_up_when_unknown)
     replace(Database, "_forget_parent", SHARE_CONNECTIONS, _do_nothing)
 
@@ -109,10 +110,15 @@ def _save_in_time(save: Callable[..., Any], store: SqlGrantStore, seen: Any, *re
     return save(store, seen, *rest, **facts)
 
 
-def _post_any_time(
-    post: Callable[..., Any], redeemer: Redeemer, grant: Any, claimed_at: float, now: float
-) -> Any:
-    return post(redeemer, grant, now, now)
+def _post_any_time(is_too_late: Callable[..., Any], holding: Holding) -> bool:
+    holding._claimed_at = holding._clock.monotonic()
+    return False
+
+
+def _release_as_if_nothing_was_posted(
+    release: Callable[..., bool], store: SqlGrantStore, claim: Claim, *_: Any, **__: Any
+) -> bool:
+    return release(store, claim, NotPosted())
 
 
 def _give_up_when_unknown(write: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

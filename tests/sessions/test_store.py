@@ -283,7 +283,7 @@ class TestOneRead:
         """The row is passed on as it is; who makes a grant of it gets the usual error."""
         grant_store, _ = sql_stores(opened)
         grant_store.add(new_grant(login_id=LOGIN))
-        other = SqlGrantStore(opened, sealer_from(None, "another secret key"))
+        other = SqlGrantStore(opened, sealer_from((), "another secret key"))
         [row] = store.load(SID).grants  # type: ignore[union-attr]
         with pytest.raises(GrantUnreadable):
             other.grant_from(row)

@@ -15,7 +15,8 @@ from flask_tokenrotate.rotation.verdict import CONSEQUENCES, Busy, Verdict
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.schema import grants, redemptions
 from flask_tokenrotate.storage.database.tables import create_tables
-from flask_tokenrotate.storage.database.transactions import Outcome, Transactions, Write
+from flask_tokenrotate.storage.database.transactions import Outcome, Transactions
+from flask_tokenrotate.storage.database.write import Write
 from flask_tokenrotate.storage.grants import SqlGrantStore
 from flask_tokenrotate.storage.ledger import opened as opened_in_ledger
 from flask_tokenrotate.storage.operations.audit import Audit

@@ -72,6 +72,24 @@ def test_one_node_wins_each_claim(nodes: list[Database]) -> None:
         assert everywhere[1].release(winners[0], NotPosted())
 
 
+def test_a_renewal_and_a_claim_on_two_nodes_exclude_each_other(nodes: list[Database]) -> None:
+    """Both updates may report one row here too: the holder is not renewed or the other has no claim."""
+    everywhere = stores(nodes)
+    for _ in range(ROUNDS):
+        grant = everywhere[0].add(new_grant())
+        claim = claimed(everywhere[0], grant)
+        seen_everywhere(everywhere, grant.id, 1)
+        seen = loaded(everywhere[1], grant.id)
+        results = at_once(
+            [
+                lambda claim=claim: everywhere[0].renew(claim, seconds=10.0),
+                lambda seen=seen: claimed(everywhere[1], seen, doubts=1),
+            ]
+        )
+        assert len([result for result in results if result]) == 1
+        seen_everywhere(everywhere, grant.id, 2)
+
+
 def test_a_rightful_claim_right_after_a_commit_elsewhere_is_won(nodes: list[Database]) -> None:
     """A node that has not caught up answers row count 0 or a deadlock: that is stale, not lost."""
     everywhere = stores(nodes)

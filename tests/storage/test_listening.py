@@ -17,7 +17,7 @@ from sqlalchemy import text
 from flask_tokenrotate.clock import SystemClock
 from flask_tokenrotate.rotation.outcomes import Overtaken, SaveOutcome
 from flask_tokenrotate.rotation.tokens import Claim
-from flask_tokenrotate.storage.database import listening, transactions
+from flask_tokenrotate.storage.database import listening, write
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.listening import Listener
 from flask_tokenrotate.storage.database.tables import create_tables
@@ -219,7 +219,7 @@ def test_a_notification_that_is_refused_costs_nothing(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A role that may not notify, an engine that cannot: the token set is saved all the same."""
-    monkeypatch.setattr(transactions, "CHANNEL", "a name that is longer than PostgreSQL takes" * 2)
+    monkeypatch.setattr(write, "CHANNEL", "a name that is longer than PostgreSQL takes" * 2)
     claim = process.claim()
     assert process.save(claim) is SaveOutcome.SAVED
     row = process.store.load(claim.grant_id)

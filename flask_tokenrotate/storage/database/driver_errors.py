@@ -17,7 +17,7 @@ Meaning             PostgreSQL (SQLSTATE)                       MariaDB and MySQ
 ==================  ==========================================  ==================================
 
 ``LOST``: the statement was undone in favour of another transaction, nothing is written. ``UNKNOWN``:
-it may be written or not, only the row can tell.
+it may be written or not; the row has to be read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ...errors import StoreUnavailable, TablesMissing
 
 
 class Failure(Enum):
-    """What a driver's error means for the statement that met it."""
+    """What a driver's error means for the statement that raised it."""
 
     LOST = "lost"
     UNKNOWN = "unknown"
@@ -70,24 +70,24 @@ def classify(error: DBAPIError) -> Failure:
     return by_code.get(code, Failure.REFUSED)
 
 
-def has_answered(error: SQLAlchemyError) -> bool:
-    """Return whether PostgreSQL itself refused, so that it is there to be asked for something else."""
+def came_from_server(error: SQLAlchemyError) -> bool:
+    """Return whether PostgreSQL itself refused the statement, so that it can execute another one."""
     return isinstance(error, DBAPIError) and isinstance(_code(error.orig), str)
 
 
 def _code(original: BaseException | None) -> int | str | None:
     """Return the driver's code: a number from MariaDB and MySQL, else an SQLSTATE.
 
-    The number comes first: a MySQL driver may tell an SQLSTATE too, which says less (lock wait: HY000).
+    The number comes first: a MySQL driver may have an SQLSTATE too, which says less (lock wait: HY000).
     """
     if original is not None and original.args and isinstance(original.args[0], int):
         return original.args[0]
-    # psycopg and psycopg2 name the same thing differently.
+    # psycopg and psycopg2 have different names for it.
     return getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
 
 
 def _classify_sqlite(error: sqlite3.Error) -> Failure:
-    # The errors that the sqlite3 module raises itself carry no code.
+    # The errors that the sqlite3 module itself raises have no code.
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
     if code & _SQLITE_PRIMARY_CODE in _SQLITE_LOST or code in _SQLITE_LOST_EXTENDED:
         return Failure.LOST
@@ -97,33 +97,33 @@ def _classify_sqlite(error: sqlite3.Error) -> Failure:
 
 
 def translated(error: SQLAlchemyError, engine: Engine) -> StoreUnavailable | TablesMissing:
-    """Return the error of ours that stands for ``error``; its text shows no credentials."""
+    """Return our own error for ``error``; its text shows no credentials."""
     if isinstance(error, DBAPIError) and classify(error) is Failure.TABLES_MISSING:
         return TablesMissing()
     if isinstance(error, PoolTimeout):
         return StoreUnavailable(
-            f"No connection to the grant database ({place(engine)}) became free in time: raise pool_size or "
-            f"pool_timeout in TOKENROTATE_ENGINE_OPTIONS."
+            f"No connection to the grant database ({place(engine)}) became free in time: increase pool_size "
+            "or pool_timeout in TOKENROTATE_ENGINE_OPTIONS."
         )
     return StoreUnavailable(
-        f"The grant database ({place(engine)}) does not answer or refuses: {_said(error)}."
+        f"The grant database ({place(engine)}) does not respond, or refused the statement: {_name_of(error)}."
     )
 
 
 def cause(error: SQLAlchemyError) -> BaseException:
-    """Return the driver's own error: SQLAlchemy's prints the statement and its values."""
+    """Return the driver's own error: SQLAlchemy's shows the statement and its values."""
     return (error.orig if isinstance(error, DBAPIError) else None) or error
 
 
 def place(engine: Engine) -> str:
-    """Return where ``engine`` leads, for people; never the user, password or options of its URL."""
+    """Return the database and host of ``engine``, for people; never user, password or options of its URL."""
     url = engine.url
     port = f":{url.port}" if url.port else ""
     host = f" at {url.host}{port}" if url.host else ""
     return f"{url.get_backend_name()}{host}, database {url.database}"
 
 
-def _said(error: SQLAlchemyError) -> str:
+def _name_of(error: SQLAlchemyError) -> str:
     """Return the name of the driver's error and its code, without its text."""
     original = cause(error)
     code = getattr(original, "sqlite_errorname", None) or _code(original)

@@ -1,9 +1,9 @@
-"""The engine that the store runs on: its own, or one that the application passes.
+"""The store's engine: its own, or one that the application passes.
 
-Nothing connects before the first use, and no connection crosses a fork: the child starts with an
-empty pool. The store works in single statements that the database commits by itself (AUTOCOMMIT): a
-worker that is stopped in the middle of one then holds no row lock that others would hang on. An
-``isolation_level`` in the engine options is respected; the store is correct at every level.
+Nothing connects before the first use, and no connection crosses a fork: the child starts with an empty
+pool. The database commits each statement by itself (AUTOCOMMIT), so that a worker that is stopped between two
+statements holds no row lock. An ``isolation_level`` in the engine options is respected; the store is correct
+at every level.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .tables import create_tables
 from .urls import check_backend, create_own_engine, make_folder, read_url
 
 _SWITCHED_WITHOUT_A_ROUND_TRIP = ("postgresql", "sqlite")
-"""Where a passed engine's connections are borrowed in AUTOCOMMIT. On MariaDB and MySQL the switch there
-and back would cost more than it brings: a row that a stopped worker locks is waited for with a limit."""
+"""Where the connections of a passed engine are used in AUTOCOMMIT. On MariaDB and MySQL each switch costs a
+round trip, and waiting for a row that a stopped worker locked has a limit."""
 
 
 class Database:
-    """Hands out the engine, ready for use. Make one with `from_uri` or `from_application`."""
+    """Has the engine, ready for use. Make one with `from_uri` or `from_application`."""
 
     def __init__(self, source: Any, *, owned: bool) -> None:
         self._source = source
@@ -41,8 +41,8 @@ class Database:
     ) -> Database:
         """Return the database at ``uri`` (``TOKENROTATE_DATABASE_URI``), on an engine of its own.
 
-        ``options`` (``TOKENROTATE_ENGINE_OPTIONS``) go to `sqlalchemy.create_engine` and win over the
-        defaults of `urls`. A relative SQLite path is taken from ``folder``; folders are made at first
+        ``options`` (``TOKENROTATE_ENGINE_OPTIONS``) go to `sqlalchemy.create_engine` and override the
+        defaults of `urls`. A relative SQLite path starts at ``folder``; folders are made at first
         use. ``postgresql://`` means psycopg, ``mysql://`` and ``mariadb://`` PyMySQL. Raises
         `ConfigurationError` for a URI that cannot be read, an engine that is not supported, a driver that
         is not installed, and options that the engine does not know.
@@ -53,8 +53,8 @@ class Database:
     def from_application(cls, source: Any) -> Database:
         """Return the database of an engine, or of a Flask-SQLAlchemy object, that the application passes.
 
-        The object is asked for its ``engine`` at first use, inside the application's context. The
-        engine's pool is shared; connections go back to it with the isolation level that they had.
+        The object's ``engine`` is read at first use, inside the application's context. The engine's pool is
+        shared; connections return to it with the isolation level that they had.
         Raises `ConfigurationError` when ``source`` is neither.
         """
         if isinstance(source, Engine):

@@ -1,9 +1,9 @@
 """Wakes waiting requests by PostgreSQL's LISTEN and NOTIFY; implements `rotation.ports.Wakeups`.
 
-One thread of a process listens, on a connection of its own beside the pool's, from the first request that
-waits until none has waited for `LINGER_SECONDS`. Whether notifications arrive is tried out first, with one
-that goes through the pool: behind a pooler that hands out another server connection for each transaction
-(PgBouncer) none would, and requests go on looking at the row as on any other engine.
+One thread of a process listens, on a connection of its own outside the pool, from the first request that
+waits until none has waited for `LINGER_SECONDS`. It first sends a notification to itself through the pool:
+behind a pooler that uses another server connection for each transaction (PgBouncer) none arrives, and
+requests read the row repeatedly, as on any other engine.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ TRIAL_EVERY_SECONDS = 30.0
 """How long the notification that the listener sends to itself may take, and how often it sends one."""
 
 PAUSE_SECONDS = 60.0
-"""Before another attempt where notifications do not arrive or the connection broke."""
+"""Time before the next attempt after notifications did not arrive or the connection broke."""
 
 _SLICE_SECONDS = 1.0
-"""How long the thread waits at a time before it looks whether it is still wanted."""
+"""How long the thread waits at a time before it checks whether it is still needed."""
 
 _left_to_the_parent: list[object] = []
 
 
 class Listener:
-    """Hears of settled claims, for the requests of this process that wait. Thread-safe."""
+    """Notifies the waiting requests of this process of settled claims. Thread-safe."""
 
     def __init__(self, database: Database, clock: Clock, *, enabled: bool = True) -> None:
         self._database = database
@@ -50,23 +50,23 @@ class Listener:
         self._watches: dict[str, set[_Watch]] = {}
         self._thread: threading.Thread | None = None
         self._connection: Any = None
-        self._hearing = 0
-        """Counts up when notifications begin to arrive and when they stop: odd while they do."""
+        self._arriving = 0
+        """Grows by one when notifications begin to arrive and when they stop: odd while they arrive."""
         self._wanted_until = self._not_before = clock.monotonic()
         call_in_forked_child(self._forget_parent)
 
     def watch(self, grant_id: str) -> _Watch:
-        """Watch the grant's claims; neither a thread nor a connection before the first wait."""
+        """Watch the grant's claims; thread and connection start with the first wait."""
         return _Watch(self, grant_id, self._clock.event())
 
     def begin(self, watch: _Watch) -> int:
-        """Note that ``watch`` is to be woken, and return the count of `is_heard_since`."""
+        """Register ``watch``, and return the count for `has_missed_none_since`."""
         with self._lock:
             self._watches.setdefault(watch.grant_id, set()).add(watch)
-            return self._hearing
+            return self._arriving
 
     def end(self, watch: _Watch) -> None:
-        """Forget the watch."""
+        """Remove the watch."""
         with self._lock:
             watches = self._watches.get(watch.grant_id, set())
             watches.discard(watch)
@@ -74,17 +74,17 @@ class Listener:
                 self._watches.pop(watch.grant_id, None)
 
     def close(self) -> None:
-        """Stop listening and wait until the connection is closed; a later wait starts anew."""
+        """Stop listening and wait until the connection is closed; the next wait listens again."""
         thread, self._wanted_until = self._thread, self._clock.monotonic()
         if thread is not None:
             thread.join()
 
-    def is_heard_since(self, hearing: int) -> bool:
-        """Return whether every notification since the listener counted ``hearing`` has arrived."""
-        return hearing == self._hearing and hearing % 2 == 1
+    def has_missed_none_since(self, arriving: int) -> bool:
+        """Return whether every notification since the listener's count was ``arriving`` has arrived."""
+        return arriving == self._arriving and arriving % 2 == 1
 
-    def want(self, seconds: float) -> None:
-        """Listen now and for a while after the next ``seconds``, in which a request waits."""
+    def listen_for(self, seconds: float) -> None:
+        """Listen for the next ``seconds``, in which a request waits, and for `LINGER_SECONDS` after them."""
         now = self._clock.monotonic()
         with self._lock:
             self._wanted_until = max(self._wanted_until, now + seconds + LINGER_SECONDS)
@@ -95,7 +95,7 @@ class Listener:
                 try:
                     thread.start()
                 except RuntimeError:
-                    # No thread to be had; the request can do without.
+                    # No thread can be started; the request does not need it.
                     self._not_before = now + PAUSE_SECONDS
                 else:
                     self._thread = thread
@@ -106,28 +106,28 @@ class Listener:
             connection = self._connect()
             self._listen(connection, process)
         except Exception as error:
-            # Whatever it is: a request can always look at the row.
+            # Whatever it is: a request can always read the row.
             if os.getpid() == process:
                 self._give_up(error)
         finally:
-            # A greenlet lives on in a forked child, where the connection is still the parent's.
+            # A greenlet goes on in a forked child, where the connection is still the parent's.
             if os.getpid() == process:
                 if connection is not None:
                     connection.close()
                 with self._lock:
                     self._thread = self._connection = None
-                    self._hearing += self._hearing % 2
+                    self._arriving += self._arriving % 2
                     self._wake_all()
 
     def _give_up(self, error: Exception) -> None:
         self._not_before = self._clock.monotonic() + PAUSE_SECONDS
-        if isinstance(error, TimeoutError) and not self._hearing:
-            # A pooler that lets nothing through will not either next time, and keeps a server's connection
-            # that listens from each attempt.
+        if isinstance(error, TimeoutError) and not self._arriving:
+            # A pooler that forwards no notification never will, and each attempt leaves it with one more
+            # server connection that listens.
             self._enabled = False
         logger.warning(
-            "no notifications from the grant database (%s), %s: requests that wait look at the row now and "
-            "then. TOKENROTATE_LISTEN = False spares the attempts.",
+            "no notifications from the grant database (%s), %s: requests that wait read the row repeatedly. "
+            "TOKENROTATE_LISTEN = False stops the attempts.",
             type(error).__name__,
             f"next attempt in {PAUSE_SECONDS:.0f} s" if self._enabled else "no other attempt by this process",
         )
@@ -149,7 +149,7 @@ class Listener:
             selector.register(connection, selectors.EVENT_READ)
             while (now := self._clock.monotonic()) < self._wanted_until:
                 if now >= next_trial:
-                    # Again and again: a connection whose other end has gone without a word stays silent.
+                    # Repeated: a connection whose other end disappeared reports no error.
                     self._notify(trial)
                     next_trial, give_up_at = math.inf, now + TRIAL_SECONDS
                 selector.select(_SLICE_SECONDS)
@@ -158,9 +158,9 @@ class Listener:
                 for note in connection.notifies(timeout=0):
                     if note.payload == trial:
                         next_trial, give_up_at = now + TRIAL_EVERY_SECONDS, math.inf
-                        self._hearing += 1 - self._hearing % 2
+                        self._arriving += 1 - self._arriving % 2
                     self._wake(note.payload)
-                # Only after what has arrived was read: a process that was stopped meanwhile is late itself.
+                # Only after reading what has arrived: a process that was stopped meanwhile is late itself.
                 if now >= give_up_at:
                     raise TimeoutError
 
@@ -185,7 +185,7 @@ class Listener:
         self._lock = threading.Lock()
         self._watches = {}
         self._thread = self._connection = None
-        self._hearing += self._hearing % 2
+        self._arriving += self._arriving % 2
 
 
 class _Watch:
@@ -195,10 +195,10 @@ class _Watch:
         self.grant_id = grant_id
         self.event = event
         self._listener = listener
-        self._hearing = 0
+        self._arriving = 0
 
     def __enter__(self) -> Self:
-        self._hearing = self._listener.begin(self)
+        self._arriving = self._listener.begin(self)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -207,13 +207,13 @@ class _Watch:
     @property
     def is_notified(self) -> bool:
         """Whether no notification since the watch began can have been missed."""
-        return self._listener.is_heard_since(self._hearing)
+        return self._listener.has_missed_none_since(self._arriving)
 
     def clear(self) -> None:
-        """Forget what was heard so far: the row is looked at now."""
+        """Reset the watch: the row is read now."""
         self.event.clear()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until told, or for ``seconds``; return whether it was told."""
-        self._listener.want(seconds)
+        """Wait until notified, for ``seconds`` at most; return whether a notification came."""
+        self._listener.listen_for(seconds)
         return self.event.wait(seconds)

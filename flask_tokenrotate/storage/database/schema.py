@@ -1,8 +1,8 @@
 """The tables, and the database's own clock.
 
-Times are epoch seconds in double precision, taken by `db_now` inside the statements: hosts need no
-common clock. There is no index on a column that the protocol writes; on PostgreSQL the updates of a
-grant then stay on its page (heap-only tuples), which the fill factor leaves room for.
+Times are epoch seconds in double precision, taken by `db_now` inside the statements: hosts need no common
+clock. There is no index on a column that the protocol writes: on PostgreSQL the updates of a grant then stay
+on its page (heap-only tuples), where the fill factor leaves room for them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NAME_LENGTH = 255
 
 def _text(length: int) -> String:
     """Return a text type that compares byte by byte, as ids have to, and that MariaDB can index."""
-    # The collation brings its character set along; the dialect's own type would bring in all of its drivers.
+    # The collation implies its character set; the dialect's own type would import all of its drivers.
     return String(length).with_variant(String(length, collation="utf8mb4_bin"), "mysql", "mariadb")
 
 
@@ -87,7 +87,7 @@ sessions = Table(
     "tokenrotate_sessions",
     metadata,
     Column("id_hash", _text(64), primary_key=True),
-    # With a length, or MariaDB and MySQL make a column of it that ends at 64 KiB.
+    # With a length: without one MariaDB and MySQL make a column of at most 64 KiB.
     Column("data", LargeBinary(2**24 - 1), nullable=False),
     Column("version", Integer, nullable=False),
     Column("login_id", _text(32), nullable=False),
@@ -112,7 +112,7 @@ redemptions = Table(
     Column("settled_at", Double),
     Column("verdict", _text(32)),
     Column("http_status", Integer),
-    # The database's own refusal of one redemption too many, whatever the code above it does.
+    # The database itself refuses one redemption too many, whatever the code does.
     Index("tokenrotate_redemptions_slot", "grant_id", "redeems", "slot", unique=True),
     CheckConstraint("slot in (0, 1)", name="tokenrotate_redemptions_two_slots"),
 )
@@ -120,7 +120,7 @@ redemptions = Table(
 
 @event.listens_for(metadata, "before_create")
 def _name_mysqls_options(metadata: MetaData, connection: Connection, **kw: Any) -> None:
-    # Not in the tables' definitions: naming a dialect there imports it, whichever database is used.
+    # Not in the tables' definitions: a dialect's name there imports it, whichever database is used.
     dialect = connection.dialect.name
     if dialect in ("mysql", "mariadb"):
         for table in metadata.tables.values():
@@ -129,7 +129,7 @@ def _name_mysqls_options(metadata: MetaData, connection: Connection, **kw: Any) 
 
 @event.listens_for(grants, "after_create")
 def _leave_room_on_each_page(table: Table, connection: Connection, **kw: Any) -> None:
-    # Without room on its page a row's next version goes elsewhere and costs an entry in each index.
+    # Without room on its page a row's next version goes to another one and costs an entry in each index.
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"ALTER TABLE {table.name} SET (fillfactor = 50)")
 
@@ -150,7 +150,7 @@ def _postgresql_now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
 
 @compiles(db_now, "mysql", "mariadb")
 def _mysql_now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
-    # unix_timestamp(now(6)) goes through the session's time zone and is an hour off when clocks go back.
+    # unix_timestamp(now(6)) uses the session's time zone and is an hour off when clocks are set back.
     return "(timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(6)) / 1000000e0)"
 
 

@@ -1,4 +1,4 @@
-"""Makes the tables, also when several processes do it at once."""
+"""Creates the tables, also when several processes do it at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .driver_errors import cause, translated
 from .schema import metadata
 
 _TRIES = 1 + len(metadata.tables)
-"""A try fails only because another process made one of the tables in the meantime."""
+"""A try fails only because another process created one of the tables in the meantime."""
 
 
 def create_tables(engine: Engine) -> None:

@@ -25,13 +25,13 @@ _BACKENDS = ("sqlite", "postgresql", "mysql", "mariadb")
 _DEFAULTS: Mapping[str, Any] = {
     "isolation_level": "AUTOCOMMIT",
     "hide_parameters": True,
-    # A request waits 15 s in all: one that gets no connection has to say so well before.
+    # Shorter than a request waits for a token: one that gets no connection reports it before.
     "pool_timeout": 5.0,
 }
 _SERVER_DEFAULTS: Mapping[str, Any] = {"pool_recycle": 280, "pool_use_lifo": True}
 _CONNECT_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "pysqlite": {"timeout": 4.0},
-    # A worker that is stopped inside a transaction holds its lock; PostgreSQL waits for ever by default.
+    # A worker that is stopped inside a transaction keeps its lock; PostgreSQL waits forever by default.
     "psycopg": {"connect_timeout": 5, "options": "-c lock_timeout=4000"},
     "pymysql": {
         "connect_timeout": 5,
@@ -46,22 +46,22 @@ _WAL_PAUSE_SECONDS = 0.05
 
 
 def read_url(uri: str, folder: Path) -> URL:
-    """Return ``uri`` with our driver filled in and a relative SQLite path taken from ``folder``.
+    """Return ``uri`` with our default driver, and a relative SQLite path starting at ``folder``.
 
-    Raises `ConfigurationError`, never showing the URI: it may hold a password.
+    Raises `ConfigurationError`, without the URI: it may contain a password.
     """
     try:
         url = make_url(uri)
     except (ArgumentError, ValueError):
         raise ConfigurationError(
-            "TOKENROTATE_DATABASE_URI cannot be read; it looks like sqlite:///tokens.sqlite, "
+            "TOKENROTATE_DATABASE_URI cannot be read as a database URI. Examples: sqlite:///tokens.sqlite, "
             "postgresql://user:password@host/name or mysql://user:password@host/name."
         ) from None
     url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
     check_backend(url)
     if any("," in host for host in url.normalized_query.get("host", ())):
         raise ConfigurationError(
-            "TOKENROTATE_DATABASE_URI names several hosts in one host=; the driver would take them for one. "
+            "TOKENROTATE_DATABASE_URI has several hosts in one host=, which the driver reads as one name. "
             "Repeat it: postgresql://user@/name?host=first:5432&host=second:5432&target_session_attrs=read-write."
         )
     if url.get_backend_name() == "sqlite" and url.database and not url.database.startswith("file:"):
@@ -70,17 +70,16 @@ def read_url(uri: str, folder: Path) -> URL:
 
 
 def check_backend(url: URL) -> None:
-    """Raise `ConfigurationError` when the store does not work on what ``url`` names."""
+    """Raise `ConfigurationError` when the store does not work on the database of ``url``."""
     backend = url.get_backend_name()
     if backend not in _BACKENDS:
         raise ConfigurationError(
-            f"TokenRotate cannot keep its tables in {backend!r}: use SQLite, PostgreSQL, MariaDB or MySQL."
+            f"TokenRotate does not support {backend!r}: use SQLite, PostgreSQL, MariaDB or MySQL."
         )
     if backend == "sqlite" and _is_in_memory(url):
         raise ConfigurationError(
-            "TokenRotate cannot keep its tables in an in-memory SQLite database: no other process or "
-            "thread sees it and every grant is lost with the process. Use a file (in tests, one in a "
-            "temporary folder)."
+            "TokenRotate does not support an in-memory SQLite database: other processes and threads do not "
+            "see it, and all grants are lost with the process. Use a file (in tests, in a temporary folder)."
         )
 
 
@@ -93,14 +92,14 @@ def _is_in_memory(url: URL) -> bool:
 
 
 def create_own_engine(url: URL, options: Mapping[str, Any]) -> Engine:
-    """Return an engine for ``url``; ``options`` win over the defaults. Raises `ConfigurationError`."""
+    """Return an engine for ``url``; ``options`` override the defaults. Raises `ConfigurationError`."""
     sqlite = url.get_backend_name() == "sqlite"
     try:
         driver = url.get_dialect().driver
         connect_args = {**_CONNECT_DEFAULTS.get(driver, {}), **options.get("connect_args", {})}
         defaults = {**_DEFAULTS, **({} if sqlite else _SERVER_DEFAULTS)}
         if "poolclass" in options:
-            # Other pools take other arguments; who picks one sets them.
+            # Other pools have other arguments; whoever chooses one sets them.
             defaults = {name: value for name, value in defaults.items() if not name.startswith("pool_")}
         engine = create_engine(url, **{**defaults, **options, "connect_args": connect_args})
     except (ImportError, NoSuchModuleError) as error:
@@ -123,7 +122,7 @@ def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
             break
         except sqlite3.OperationalError as error:
-            # Two processes that turn a new file to WAL at once: SQLite refuses one, without the busy wait.
+            # Two processes switch a new file to WAL at once: SQLite refuses one without waiting.
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or not tries_left:
                 raise
             time.sleep(_WAL_PAUSE_SECONDS)
@@ -131,7 +130,7 @@ def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:
 
 
 def make_folder(url: URL) -> None:
-    """Make the folder of an SQLite file. Raises `ConfigurationError` when that is not allowed."""
+    """Create the folder of an SQLite file. Raises `ConfigurationError` when that fails."""
     database = url.database or ""
     if database.startswith("file:"):
         return
@@ -140,6 +139,6 @@ def make_folder(url: URL) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
-            f"The folder {folder} for the grant database cannot be made ({error.strerror}): make it, or "
+            f"The folder {folder} for the grant database cannot be created ({error.strerror}): create it, or "
             "set TOKENROTATE_DATABASE_URI."
         ) from error

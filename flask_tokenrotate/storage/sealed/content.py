@@ -1,7 +1,7 @@
 """Sealed JSON as it is read back: what has another shape than this version writes is `Malformed`.
 
-A seal that opens says who wrote the content, not which version: after a downgrade, or with a tool of
-one's own, a valid seal may hold anything.
+A value that opens was sealed with one of the keys, but perhaps by another version or another program: its
+content may be anything.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 
 
 class Malformed(Exception):
-    """Sealed content opens, but is not what this version writes. Carries none of the content."""
+    """Sealed content opens, but has not the shape that this version writes. Shows none of the content."""
 
 
 def facts_in(plain: bytes, *keys: str) -> dict[str, Any]:
-    """Return the JSON object in ``plain``, which has to have ``keys``."""
+    """Return the JSON object in ``plain``, which must have ``keys``."""
     try:
         facts = json.loads(plain)
     except (ValueError, RecursionError):
@@ -25,7 +25,7 @@ def facts_in(plain: bytes, *keys: str) -> dict[str, Any]:
 
 
 def with_keys(value: Any, *keys: str) -> dict[str, Any]:
-    """Return ``value`` if it is an object that has ``keys``; more of them are a later version's."""
+    """Return ``value`` if it is an object that has ``keys``; a later version may write more."""
     if not isinstance(value, dict) or not set(keys) <= value.keys():
         raise Malformed
     return value
@@ -60,7 +60,7 @@ def texts_or_none(value: Any) -> frozenset[str] | None:
 
 
 def whole(value: Any) -> int:
-    """Return ``value`` if it is a whole number that a database column takes."""
+    """Return ``value`` if it is an integer that fits into a database column."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise Malformed
     return value

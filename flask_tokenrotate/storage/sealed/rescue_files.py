@@ -31,7 +31,7 @@ class RescueFiles:
         self._sealer = sealer
 
     def put(self, unsaved: Unsaved) -> None:
-        """Write the file under another name, then give it its own: it is there whole or not at all."""
+        """Write the file under another name, then rename it: it exists whole or not at all."""
         claim = unsaved.claim
         sealed = self._sealer.seal(_written_out(unsaved), _binding(claim.grant_id, claim.id))
         temporary = self._folder / f"{secrets.token_hex(8)}.tmp"
@@ -44,7 +44,7 @@ class RescueFiles:
                 with suppress(OSError):
                     temporary.unlink()
                 raise
-            # Until the folder is on the disk too, a power cut takes the name away.
+            # Until the folder is synced too, a power failure may lose the name.
             self._sync_folder()
         except OSError as error:
             raise RescueFailed(str(self._folder), error.strerror or type(error).__name__) from error
@@ -81,10 +81,10 @@ class RescueFiles:
             # Another process has just saved it.
             return None
         except DoesNotOpen as error:
-            reason = f"it was sealed with key {error.sealed_with} and does not open with the configured keys"
+            reason = f"it was encrypted with key {error.sealed_with}, which is none of the configured keys"
             return RescueFailed(str(path), reason)
         except Malformed:
-            reason = "it opens, but was not written by this version: run the version that wrote it"
+            reason = "this version of Flask-TokenRotate did not write it: run the version that wrote it"
             return RescueFailed(str(path), reason)
         except OSError as error:
             return RescueFailed(str(path), error.strerror or type(error).__name__)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flask_tokenrotate.providers.endpoint import OAuthEndpoint
-from flask_tokenrotate.rotation.ports import Overtaken, SaveOutcome
+from flask_tokenrotate.rotation.outcomes import Overtaken, SaveOutcome
 from flask_tokenrotate.rotation.tokens import Claim, Grant
 from flask_tokenrotate.rotation.verdict import Verdict
 from flask_tokenrotate.storage.grants import SqlGrantStore

@@ -24,6 +24,15 @@ from flask_tokenrotate.rotation.verdict import (
 
 from .scheduler import Errand, Process, Scheduler, Worker
 
+KERNEL_DROPS = True
+"""Whether the sender's kernel drops what was not acknowledged by the claim's first deadline."""
+
+CLOSE_ABORTS = True
+"""Whether the end of a call, or of its process, discards what the kernel has not sent."""
+
+HEALS = (3.0, 6.0, 15.0, 40.0, 90.0)
+"""Seconds after which the network delivers a message that it could not deliver at once."""
+
 
 @dataclass(eq=False)
 class Issued:
@@ -52,8 +61,9 @@ class Issued:
 class Message:
     """A refresh token on its way to the provider, and the response on its way back.
 
-    ``in_progress``: its sender still waits for the response. ``released_at``: when its claim was given up.
-    ``meant`` is the provider's response from when it is decided, ``answer`` the same from when it has arrived.
+    ``in_progress``: its sender still waits for the response. ``send_by``: until when its bytes may leave the
+    sender's host; ``is_dropped``: they never will. ``released_at``: when its claim was given up.
+    ``meant`` is the provider's response from when it is decided, ``answer`` the same once it has arrived.
     """
 
     refresh_token: Secret
@@ -63,6 +73,10 @@ class Message:
     issued: Issued | None = None
     outcome_unknown: bool = False
     in_progress: bool = True
+    send_by: float = 0.0
+    first_deadline: float = 0.0
+    is_accepted: bool = False
+    is_dropped: bool = False
     claimed_at: float = 0.0
     claim_version: int = 0
     claim_deadline: float = 0.0
@@ -84,7 +98,8 @@ class Behaviour:
     """What kind of provider it is; ``grace``, ``lifetime`` and ``delay`` in seconds.
 
     ``delay`` is how long most responses take, infinite for those that never come; ``decides_late``: a slow
-    message waits before the provider looks at it, else the response waits.
+    message waits before the provider looks at it, else the response waits. ``has_partitions``: now and then
+    the network to it is interrupted.
     """
 
     grace: float = 0.0
@@ -92,6 +107,7 @@ class Behaviour:
     lifetime: float = 60.0
     delay: float = 0.0
     decides_late: bool = False
+    has_partitions: bool = False
     faults: list[str] = field(default_factory=list)
 
 
@@ -110,6 +126,9 @@ class Provider:
         self.disturbances: set[str] = set()
         self.lost_answers = 0
         self.slow_responses = 0
+        self.partitions = 0
+        self.is_interrupted: Callable[[Message], None] = lambda message: None
+        self.arrives: Callable[[Message], None] = lambda message: None
         self.has_answered: Callable[[Message], None] = lambda message: None
         self._scheduler = scheduler
 
@@ -133,8 +152,37 @@ class Provider:
         """Draw whether a connection fails."""
         return "not_sent" in self.behaviour.faults and self._scheduler.tape.one_in(16)
 
-    def accept(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
+        """Deliver a request. While the network is interrupted, it waits in its sender's kernel."""
+        tape = self._scheduler.tape
+        if not (self.behaviour.has_partitions and tape.one_in(4)):
+            self._accept(message)
+            return
+        self.partitions += 1
+        self._scheduler.note("the network is interrupted", "the world")
+        self.is_interrupted(message)
+        self._later(lambda: self._deliver_after_all(message), HEALS[tape.pick(len(HEALS))])
+        if KERNEL_DROPS:
+            self._later(lambda: self._drop(message), message.send_by - self._scheduler.now)
+
+    def _drop(self, message: Message) -> None:
+        if not message.is_accepted:
+            message.is_dropped = True
+            message.answer = Unknown(cause="no acknowledgement", timed_out=True)
+            self.disturbances.add("unknown")
+
+    def _deliver_after_all(self, message: Message) -> None:
+        is_aborted = CLOSE_ABORTS and not (message.in_progress and message.sender.process.alive)
+        if message.is_dropped or is_aborted:
+            message.is_dropped = True
+            return
+        self._scheduler.note(f"delivers what {message.sender.name} has posted", "the network")
+        self._accept(message)
+
+    def _accept(self, message: Message) -> None:
         """Take a request, to respond to it now or late, or never."""
+        message.is_accepted = True
+        self.arrives(message)
         delay = self.behaviour.delay
         is_slow = delay > 0 and not self._scheduler.tape.one_in(4)
         if is_slow:
@@ -169,12 +217,13 @@ class Provider:
     def _faulty(self, fault: str, message: Message) -> Verdict:
         if fault == "refused":
             self._kill(self.find(message.refresh_token).family)
-        answer = {
+        answers: dict[str, Verdict] = {
             "busy": Busy(cause="503"),
             "wait": Busy(cause="429", retry_after=20.0),
             "reset": Unknown(cause="connection reset"),
             "misconfigured": Misconfigured(error="invalid_client", cure="check the secret"),
-        }.get(fault) or self._redeem(message)
+        }
+        answer = answers.get(fault) or self._redeem(message)
         if fault in {"busy", "wait", "reset", "misconfigured", "lost"}:
             self.disturbances.add("unknown" if fault in {"reset", "lost"} else fault)
             self.lost_answers += fault == "lost"

@@ -1,13 +1,12 @@
 """The invariants I1 to I6 of the protocol, checked while a schedule runs.
 
-I7 (no secret is printed) has tests of its own; all others are here. The referee believes the
+Those about posting are in `posts`. I7 (no secret is printed) has tests of its own. The referee believes the
 provider's own books and the rows, never what the code under test says about itself.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from flask_tokenrotate.errors import (
@@ -19,31 +18,17 @@ from flask_tokenrotate.errors import (
     TokenRotateError,
 )
 from flask_tokenrotate.rotation.holding import Timing
-from flask_tokenrotate.rotation.protocol import Policy
+from flask_tokenrotate.rotation.protocol import MAX_POSTS, Policy
 from flask_tokenrotate.rotation.sighting import Fresh
-from flask_tokenrotate.rotation.tokens import Claim, Grant, Secret, TokenSet
+from flask_tokenrotate.rotation.tokens import Claim, Grant, TokenSet
 from flask_tokenrotate.testing.memory import MemoryGrantStore
 
+from .posts import LONGEST_STEPS, Posts
 from .provider import Message, Provider, family_of
-from .scheduler import Process, Scheduler, Worker, story
-
-
-class Violation(AssertionError):
-    """An invariant does not hold; the message tells which, why, and the schedule that led there."""
-
-    def __init__(self, invariant: str, why: str, trace: list[tuple[float, str, str]]) -> None:
-        self.invariant = invariant
-        super().__init__(f"{invariant}: {why}\n{story(trace)}")
-
+from .scheduler import Process, Scheduler, Worker
 
 STANDSTILL = {"crash", "stall", "slow", "suspend", "outage", "unknown", "clock"}
 """What can keep a claim from being settled in time, or make it look so. A slow provider cannot."""
-
-HINDRANCES = {"slow", "outage", "clock"}
-"""What can keep every holder from renewing its claim. Stalls do so for the processes that they befall."""
-
-LONGEST_STEPS = 1.0
-"""Seconds that the steps of a call may take beyond its waiting, as all workers take turns."""
 
 EVENTS = (
     "crash",
@@ -61,6 +46,7 @@ EVENTS = (
     "slow provider",
     "give-up",
     "drain",
+    "partition",
     "caller's thread",
 )
 """What a search has to have come across to be worth anything, counted over all of its schedules."""
@@ -82,7 +68,7 @@ class Call:
     row: Grant
 
 
-class Referee:
+class Referee(Posts):
     """Watches one schedule."""
 
     def __init__(
@@ -94,158 +80,25 @@ class Referee:
         timing: Timing,
         wait: float,
     ) -> None:
-        self._scheduler = scheduler
+        super().__init__(scheduler, rows, policy, timing, provider.disturbances)
         self._provider = provider
-        self._rows = rows
-        self._policy = policy
-        self._timing = timing
         self._wait = wait
-        self.is_rescued: Callable[[Secret, float], bool] = lambda token, moment: False
         self.families: dict[str, str] = {}
-        self.happened = provider.disturbances
         self.in_store: set[Worker] = set()
         self.signed_out_in: set[tuple[Process, str]] = set()
         self.ended_in: set[tuple[Process, str]] = set()
         self.sign_outs_begun: set[str] = set()
         self.replaced: set[str | None] = set()
         self.expired: set[str] = set()
-        self.hindered: set[Process] = set()
-        self.events: Counter[str] = Counter()
-        self._loaded_at: dict[Worker, float] = {}
-        self._claims: dict[Worker, tuple[Claim, float, float]] = {}
-        self._messages: dict[str, Message] = {}
+        self.looks_again = False
         self._calls: Counter[str] = Counter()
         self._brought: Counter[str] = Counter()
-        self._posts: dict[str, list[Message]] = {}
         self._unsettled: list[Message] = []
         self._in_hand: dict[Worker, list[Message]] = {}
 
-    def violated(self, invariant: str, why: str) -> Violation:
-        """Return the violation, with the schedule so far."""
-        return Violation(invariant, why, self._scheduler.trace)
-
-    def disturbed(self, what: str) -> None:
-        """Take down a disturbance, which excuses some errors."""
-        self.happened.add(what)
-
-    def loads(self, at: float | None = None) -> None:
-        """The running worker reads a row: it may know from here on what was put aside before.
-
-        ``at``: it goes on with what another worker read at that moment.
-        """
-        self._loaded_at[self._scheduler.running] = self._scheduler.now if at is None else at
-
-    def loaded_at(self) -> float:
-        """Return when the running worker read a row."""
-        return self._loaded_at.get(self._scheduler.running, 0.0)
-
-    def claimed(self, claim: Claim, before: Grant, seconds: float) -> None:
-        """A claim was won: nobody asks a provider that wants to be left alone (I6)."""
-        now = self._scheduler.now
-        self._claims[self._scheduler.running] = (claim, now, now + seconds)
-        if before.retry_at is not None and self._rows.rows[claim.grant_id].retry_at == before.retry_at:
-            early = before.retry_at - self._database_now()
-            if early > 0 and "clock" not in self.happened:
-                raise self.violated("I6", f"claimed {early:.3f} s before the provider may be asked again")
-
-    def _database_now(self) -> float:
-        return self._rows._clock.time()
-
-    def sends(self, message: Message, *, is_ending: bool) -> None:
-        """A refresh token leaves a process: once, and once more only when in doubt (I1).
-
-        ``is_ending``: the process was exiting when it began, and gives up at once: that is a doubt for nothing.
-        """
-        now = self._scheduler.now
-        token = message.refresh_token.reveal()
-        if is_ending:
-            raise self.violated("I1", f"{token} is posted by a process that awaits no response")
-        if message.sender in self._claims:
-            claim, message.claimed_at, message.claim_deadline = self._claims[message.sender]
-            message.claim_version = claim.version
-            self._messages[claim.id] = message
-        else:
-            message.claimed_at, message.claim_deadline = now, float("inf")
-        if now >= message.claim_deadline:
-            raise self.violated("I1", f"{token} is posted outside its holder's claim")
-        posts = self._posts.setdefault(token, [])
-        if posts:
-            self._check_pause(token, posts[-1])
-        earlier = [post for post in posts if post.counts]
-        posts.append(message)
-        if earlier:
-            self._check_replay(message, earlier)
-
-    def _check_pause(self, token: str, last: Message) -> None:
-        """Whatever the verdict was: a grant is not asked for again until its pause is over (I6b)."""
-        if last.released_at is None or "clock" in self.happened:
-            return
-        paused = self._scheduler.now - last.released_at
-        if paused < self._timing.backoff:
-            raise self.violated("I6b", f"{token} is posted again {paused:.3f} s after its claim was released")
-
-    def _check_replay(self, message: Message, earlier: list[Message]) -> None:
-        token = message.refresh_token.reveal()
-        first = earlier[0]
-        if self._policy.on_unknown != "replay":
-            raise self.violated("I1", f"{token} is posted again where the profile says reauthorize")
-        if len(earlier) > 1:
-            raise self.violated("I1", f"{token} is posted a third time")
-        self.events["replay"] += 1
-        self._check_successor_not_held(message, first)
-        if self._is_held(first):
-            raise self.violated("I1", f"{token} is posted again while its living holder awaits the response")
-        # A claim ends by the database's clock: one that is set forward ends it early, for that one replay.
-        doubted_at = first.claim_deadline if first.released_at is None else first.released_at
-        if self._scheduler.now < doubted_at + self._policy.settle and "clock" not in self.happened:
-            raise self.violated("I1", f"{token} is posted again while nothing is in doubt, or too soon after")
-
-    def _is_held(self, message: Message) -> bool:
-        """Return whether the call of ``message`` goes on, and nothing can keep its holder from renewing."""
-        process = message.sender.process
-        return (
-            message.in_progress
-            and process.alive
-            and process not in self.hindered
-            and not self.happened & HINDRANCES
-        )
-
-    def renewed(self, claim: Claim, seconds: float) -> None:
-        """A claim has a new deadline: only ever one whose post is in progress (I6)."""
-        self.events["renewal"] += 1
-        message = self._messages.get(claim.id)
-        if message is None or not message.in_progress:
-            raise self.violated("I6", f"claim {claim.version} is renewed although no post of it is in progress")
-        message.claim_deadline = self._scheduler.now + seconds
-
-    def released(self, claim: Claim) -> None:
-        """A claim was given up, whatever the verdict."""
-        if claim.id in self._messages:
-            self._messages[claim.id].released_at = self._scheduler.now
-
-    def waits(self, message: Message) -> None:
-        """A holder waits for the response; one that is overdue excuses errors of others."""
-        if "suspend" in self.happened or self._scheduler.now >= message.claimed_at + self._timing.redeem:
-            self.disturbed("overdue")
-
-    def gives_up(self, message: Message, seconds: float) -> None:
-        """A living holder ends its call: not before its time, for the response may be the only copy (I2)."""
-        self.events["give-up"] += 1
-        waited = self._scheduler.now - message.claimed_at
-        # By its own clock, which a suspend has set forward.
-        if waited < seconds - LONGEST_STEPS and "suspend" not in self.happened:
-            raise self.violated("I2", f"a call is given up {waited:.3f} s after its claim")
-
-    def _check_successor_not_held(self, message: Message, earlier: Message) -> None:
-        process = message.sender.process
-        kept = earlier in self._unsettled and earlier not in self._in_hand.get(earlier.sender, ())
-        if kept and earlier.sender.process is process:
-            token = message.refresh_token.reveal()
-            raise self.violated("I1", f"{token} is posted again by {process.name}, which holds its successor")
-        issued, looked_at = earlier.issued, self._loaded_at[message.sender]
-        if issued is not None and self.is_rescued(issued.access_token, looked_at):
-            token = message.refresh_token.reveal()
-            raise self.violated("I1", f"{token} is posted again although its successor was put aside before")
+    def is_kept(self, message: Message) -> bool:
+        """Return whether the living process that received a token set still has to save it."""
+        return message in self._unsettled and message not in self._in_hand.get(message.sender, ())
 
     def saves(self, claim: Claim) -> None:
         """A token set reaches the rows, in time or late."""
@@ -301,8 +154,8 @@ class Referee:
         ended = row.end_reason == "signed_out" and (
             not issued.refresh_lives or "not_revoked" in self.happened
         )
-        # Its family had a newer refresh token, or the refused one was not the last that the provider issued.
-        refused = row.end_reason == "refused"
+        # Refused was another refresh token, one saved meanwhile: in a grace period the last issued counts.
+        refused = row.end_reason == "refused" and row.tokens.refresh_token != message.refresh_token
         if saved or refused or ended or row.end_reason == "replaced":
             self._unsettled.remove(message)
             return
@@ -378,6 +231,11 @@ class Referee:
         ``calm``: everything works again and all deadlines have passed, so nothing excuses an error
         but the end of the grant.
         """
+        doubts = self._rows.rows[grant_id].doubts
+        if calm and isinstance(error, ProviderUnavailable) and doubts >= MAX_POSTS and not self.looks_again:
+            # Is it to be posted a third time? Another look, after that pause, will show it.
+            self.looks_again = True
+            return
         if not self._is_excused(grant_id, error, calm):
             known = ", ".join(sorted(self.happened)) or "nothing"
             raise self.violated("I3", f"{grant_id}: {error!r}, although this is all that happened: {known}")

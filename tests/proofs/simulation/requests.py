@@ -18,7 +18,6 @@ from flask_tokenrotate.rotation.sighting import Fresh, Sighting
 from .referee import Referee
 from .scheduler import Process, Scheduler, Worker
 
-
 PAUSES = (20.0, 20.0, 65.0)
 """Seconds that a stream may take between two uses of its token."""
 
@@ -189,7 +188,8 @@ class Request:
     def refused(self, grant_id: str) -> None:
         """Use a token and hear from the resource server that it is not good."""
         self.touch(grant_id)
-        self._got(grant_id, self._memo.refused(self._rotation.refused, self._last[grant_id]))
+        fresh = self._memo.refused(self._rotation.refused, self._last[grant_id], here=self._here)
+        self._got(grant_id, fresh)
 
     def _got(self, grant_id: str, fresh: Fresh) -> None:
         self._scheduler.note(f"has {fresh.tokens.access_token.reveal()} ({fresh.origin})")

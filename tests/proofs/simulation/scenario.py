@@ -14,21 +14,18 @@ from flask_tokenrotate.testing.memory import MemoryGrantStore
 from flask_tokenrotate.threads import ABORT_SECONDS
 
 from .ports import (
-    EPOCH,
     CountedWakeups,
-    DatabaseTime,
     NoThreads,
     ProcessClock,
     SilentObserver,
     SimulatedThreads,
     StoppingEndpoint,
-    StoppingStore,
-    WatchedRescue,
 )
 from .provider import Behaviour, Message, Provider, family_of
 from .referee import Referee
 from .requests import Request, watch
 from .scheduler import Errand, Process, Scheduler, Stuck, Tape, Worker
+from .store import EPOCH, DatabaseTime, StoppingStore, WatchedRescue
 
 TIMING = Timing(redeem=7.0, claim=10.0, backoff=1.0, backoff_limit=60.0)
 WAIT = 15.0
@@ -64,6 +61,8 @@ class Scenario:
         self.rows = MemoryGrantStore(self.database_time)
         self.rescue = WatchedRescue(scheduler)
         self.referee = Referee(scheduler, self.provider, self.rows, self.policy, TIMING, WAIT)
+        self.provider.arrives = self.referee.arrives
+        self.provider.is_interrupted = self._crash_in_a_partition
         self.referee.is_rescued = self.rescue.holds_before
         self.store = StoppingStore(self.rows, scheduler, self.referee)
         self.store.settled = self._tell_waiters
@@ -151,6 +150,7 @@ class Scenario:
         )
         self.provider.behaviour.delay = DELAYS[tape.pick(len(DELAYS))]
         self.provider.behaviour.decides_late = tape.pick(2) == 1
+        self.provider.behaviour.has_partitions = tape.pick(6) == 5
         theme = tape.pick(8)
         if theme in (1, 2):
             faults = [PROVIDER_FAULTS[tape.pick(len(PROVIDER_FAULTS))] for _ in range(1 + tape.pick(2))]
@@ -170,7 +170,13 @@ class Scenario:
         return self.processes[self.tape.pick(len(self.processes))]
 
     def _crash(self) -> None:
-        process = self._victim()
+        self._kill(self._victim())
+
+    def _crash_in_a_partition(self, message: Message) -> None:
+        if self.tape.one_in(4):
+            self._kill(message.sender.process)
+
+    def _kill(self, process: Process) -> None:
         if self._goes_on_without(process):
             process.alive = False
             self._disturb("crash", f"{process.name} is killed")
@@ -180,7 +186,9 @@ class Scenario:
         process = self._victim()
         if self._goes_on_without(process) and not process.closing:
             process.closing = True
-            self.scheduler.errands.append(Errand(lambda: self._exit(process), self.scheduler.now + ABORT_SECONDS))
+            self.scheduler.errands.append(
+                Errand(lambda: self._exit(process), self.scheduler.now + ABORT_SECONDS)
+            )
             self._disturb("drain", f"{process.name} ends")
 
     def _exit(self, process: Process) -> None:
@@ -268,9 +276,9 @@ class Scenario:
 
         def run(worker: Worker) -> None:
             for actions in requests:
-                Request(
-                    self.scheduler, self.referee, worker, self.session, self._renew, here=here
-                ).run(actions)
+                Request(self.scheduler, self.referee, worker, self.session, self._renew, here=here).run(
+                    actions
+                )
             worker.finished = True
 
         self.scheduler.start(f"w{len(self.scheduler.workers) + 1}", process, run)
@@ -280,6 +288,8 @@ class Scenario:
         try:
             self.scheduler.run()
             self._look_again()
+            if self.referee.looks_again:
+                self._look_again()
             self.referee.finish()
         except Stuck:
             raise self.referee.violated("I3", "a request does not come to an end") from None
@@ -287,12 +297,14 @@ class Scenario:
             self.scheduler.close()
             self.referee.events["lost answer"] += self.provider.lost_answers
             self.referee.events["slow provider"] += self.provider.slow_responses
+            self.referee.events["partition"] += self.provider.partitions
 
     def _look_again(self) -> None:
         # Longer where the database's clock was set back: its times are still to come.
         self.scheduler.now += LONG_AFTER + max(0.0, EPOCH - self.database_time.offset)
         self.provider.behaviour.faults = []
         self.provider.behaviour.delay = 0.0
+        self.provider.behaviour.has_partitions = False
         self.scheduler.faults = []
         for process in self.processes:
             for grant_id in list(self.rows.rows):

@@ -47,7 +47,10 @@ class Tape:
 class Awaited(Protocol):
     """What a worker can wait for."""
 
-    done: bool
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing more to wait for."""
+        ...
 
 
 class Process:

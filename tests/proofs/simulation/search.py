@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flask_tokenrotate.rotation import breaker, holding
 
-from .referee import Violation
+from .posts import Violation
 from .scenario import Scenario
 
 CHOICES = 160

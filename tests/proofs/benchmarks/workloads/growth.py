@@ -16,8 +16,8 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
-from flask_tokenrotate.rotation.ports import Release
 from flask_tokenrotate.rotation.tokens import Grant, NewGrant, Secret, TokenResponse
+from flask_tokenrotate.rotation.verdict import NotPosted
 from flask_tokenrotate.storage.database.engine import Database
 from flask_tokenrotate.storage.database.schema import grants
 from flask_tokenrotate.storage.database.tables import create_tables
@@ -124,7 +124,7 @@ def _steps(size: Size, grant_id: str) -> None:
 
     seen = timed("load", load)
     won = timed("claim", lambda: claim(seen))
-    timed("release", lambda: size.store.release(won, Release(verdict="not_sent")))
+    timed("release", lambda: size.store.release(won, NotPosted()))
     seen = load()
     won = timed("claim", lambda: claim(seen))
     timed("save", lambda: size.store.save(seen, won, seen.tokens))
