@@ -144,9 +144,6 @@ class Notified:
         return [name for name, _ in self.events]
 
 
-Heard = Notified
-
-
 class LaterThreads:
     """Rotation threads that get no processor time until `work` is called; the requests go on meanwhile."""
 
