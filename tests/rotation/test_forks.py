@@ -6,7 +6,7 @@ import pytest
 
 from flask_tokenrotate.errors import RotationTimeout
 from flask_tokenrotate.rotation.breaker import FAILING_GRANTS
-from flask_tokenrotate.rotation.flights import Flight
+from flask_tokenrotate.rotation.flight import Flight
 from flask_tokenrotate.rotation.verdict import Busy
 
 from ..forked import in_forked_child

@@ -77,7 +77,7 @@ def statements(app: Flask) -> Iterator[list[str]]:
 def test_a_request_runs_one_statement_at_most(
     make_process: MakeProcess, login_as: LoginAs, path: str, count: int
 ) -> None:
-    """None where it uses neither session nor token; one for both, whether its process has the token or not."""
+    """None where it uses neither session nor token; one for both, in a process that has the token or not."""
     first, second = make_process(), make_process()
     client = first.test_client()
     login_as(client)
