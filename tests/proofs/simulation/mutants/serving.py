@@ -148,8 +148,8 @@ def waits_anew_after_a_look() -> Iterator[None]:
     """Who has waited for another thread's look in vain begins to wait anew in a look of its own."""
 
     def make(original: Any) -> Any:
-        def ask(self: Any, wish: Any, until: float) -> Any:
-            return original(self, wish, self._clock.monotonic() + self._wait_seconds)
+        def ask(self: Any, wish: Any, until: float, seen: Any = None) -> Any:
+            return original(self, wish, self._clock.monotonic() + self._wait_seconds, seen)
 
         return ask
 
