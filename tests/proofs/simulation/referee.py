@@ -90,7 +90,7 @@ class Referee(Posts):
         self.sign_outs_begun: set[str] = set()
         self.replaced: set[str | None] = set()
         self.expired: set[str] = set()
-        self.looks_again = False
+        self.looks_again = self.is_last_look = False
         self._calls: Counter[str] = Counter()
         self._brought: Counter[str] = Counter()
         self._unsettled: list[Message] = []
@@ -232,7 +232,7 @@ class Referee(Posts):
         but the end of the grant.
         """
         doubts = self._rows.rows[grant_id].doubts
-        if calm and isinstance(error, ProviderUnavailable) and doubts >= MAX_POSTS and not self.looks_again:
+        if calm and isinstance(error, ProviderUnavailable) and doubts >= MAX_POSTS and not self.is_last_look:
             # Is it to be posted a third time? Another look, after that pause, will show it.
             self.looks_again = True
             return

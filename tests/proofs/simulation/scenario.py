@@ -289,6 +289,7 @@ class Scenario:
             self.scheduler.run()
             self._look_again()
             if self.referee.looks_again:
+                self.referee.is_last_look = True
                 self._look_again()
             self.referee.finish()
         except Stuck:
