@@ -89,7 +89,7 @@ class WatchedTokens(FreshTokens):
     ) -> Fresh:
         # What was read with the session before the sign-out is the request's own.
         has_ended = seen is None and (self.process, grant_id) in self.referee.ended_in
-        call = self.referee.asks(grant_id)
+        call = self.referee.asks(grant_id, seen)
         waits_for_nobody = self.has_threads and not here
         try:
             found = super().get(grant_id, min_ttl=min_ttl, at_least=at_least, seen=seen, here=here)
