@@ -1,4 +1,4 @@
-"""Wires an application: makes the parts from its settings and hangs them on it."""
+"""Makes the parts of an application from its settings, and passes them to each other."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from .clock import SystemClock
 from .config import Settings
 from .errors import ConfigurationError
 from .maintenance import Maintenance
+from .provider import Provider
+from .providers.authorize import authorization_url
 from .providers.connections import SharedConnections
 from .providers.endpoint import OAuthEndpoint
-from .providers.profile import Provider
 from .providers.redaction import install_redaction
 from .providers.registry import Providers
 from .providers.token_session import TokenSession
@@ -37,11 +38,11 @@ from .storage.sealed.rescue_files import RescueFiles
 from .storage.sealed.sealing import sealer_from
 from .threads import CallersThread, RotationThreads, threads_can_run
 from .web.before_request import load_session
-from .web.commands import Commands
+from .web.cli import tokenrotate
 from .web.error_responses import error_response, register_error_handler
-from .web.login import blueprint
 from .web.signals import SignalObserver
 from .web.state import EXTENSION, Identify, State
+from .web.views import blueprint
 
 if TYPE_CHECKING:
     from .application_engine import ApplicationEngine
@@ -51,7 +52,7 @@ def set_up(
     app: Flask,
     engine: ApplicationEngine | None,
     store: GrantStore | None,
-    registered: Mapping[str, Mapping[str, Any]],
+    registered: Mapping[str, Mapping[str, object]],
     identify: Callable[[], Identify | None],
 ) -> None:
     """Set the extension up for ``app``; see `TokenRotate.init_app`."""
@@ -66,7 +67,7 @@ def set_up(
     )
     app.before_request(load_session(app, state))
     app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
-    app.cli.add_command(Commands("tokenrotate"))
+    app.cli.add_command(tokenrotate)
     register_error_handler(app)
 
 
@@ -75,7 +76,7 @@ def _state(
     settings: Settings,
     engine: ApplicationEngine | None,
     store: GrantStore | None,
-    registered: Mapping[str, Mapping[str, Any]],
+    registered: Mapping[str, Mapping[str, object]],
     identify: Callable[[], Identify | None],
 ) -> State:
     providers = Providers(registered, settings.providers, functools.partial(_policy, settings))
@@ -113,7 +114,9 @@ def _state(
         if store is None
         else _end_everywhere(store, sessions, providers),
         maintenance=Maintenance(database, sealer),
-        endpoint=endpoint,
+        authorization_url=authorization_url,
+        exchange=endpoint.exchange,
+        userinfo=endpoint.userinfo,
         api=functools.partial(TokenSession, SharedConnections()),
         rotation=rotation,
         threads=threads,
