@@ -49,7 +49,7 @@ _OTHER_KEYS = (
 _DEFAULTS = ("dev", "secret", "change", "example", "default", "password", "your-", "test")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """The result of a check; ``cure`` says what to do, and is empty if the level is ``"ok"``."""
 
@@ -65,7 +65,7 @@ def examine(app: Flask, state: State) -> Iterator[Finding]:
         try:
             yield from check(app, state)
         except TokenRotateError as error:
-            yield Finding(level="fail", check=check.__name__.strip("_"), message=str(error))
+            yield Finding("fail", check.__name__.strip("_"), str(error))
 
 
 def log_key_problems_once(app: Flask, state: State) -> None:
@@ -91,30 +91,30 @@ def _keys(app: Flask, state: State) -> Iterator[Finding]:
     keys = state.settings.encryption_keys
     if not keys:
         yield Finding(
-            level="warn",
-            check="keys",
-            message="The encryption key is derived from SECRET_KEY. A new SECRET_KEY loses all tokens, "
+            "warn",
+            "keys",
+            "The encryption key is derived from SECRET_KEY. A new SECRET_KEY loses all tokens, "
             "unless the old one is in SECRET_KEY_FALLBACKS.",
-            cure=_NEW_KEY,
+            _NEW_KEY,
         )
         if _is_weak_secret(app.secret_key):
             yield Finding(
-                level="fail",
-                check="keys",
-                message=f"SECRET_KEY is a default, or has fewer than {SHORTEST_SECRET} characters.",
-                cure=_NEW_KEY,
+                "fail",
+                "keys",
+                f"SECRET_KEY is a default, or has fewer than {SHORTEST_SECRET} characters.",
+                _NEW_KEY,
             )
         return
     weak = [number for number, key in enumerate(keys, 1) if len(set(key)) < FEWEST_CHARACTERS]
     if weak:
         yield Finding(
-            level="fail",
-            check="keys",
-            message=f"Key number {weak[0]} in TOKENROTATE_ENCRYPTION_KEYS is not random.",
-            cure="Put one of `flask tokenrotate new-key` before it, then: flask tokenrotate rotate-keys",
+            "fail",
+            "keys",
+            f"Key number {weak[0]} in TOKENROTATE_ENCRYPTION_KEYS is not random.",
+            "Put one of `flask tokenrotate new-key` before it, then: flask tokenrotate rotate-keys",
         )
     else:
-        yield Finding(level="ok", check="keys", message="The encryption keys do not depend on SECRET_KEY.")
+        yield Finding("ok", "keys", "The encryption keys do not depend on SECRET_KEY.")
 
 
 def _is_weak_secret(secret: str | bytes | None) -> bool:
@@ -130,13 +130,13 @@ def _database(app: Flask, state: State) -> Iterator[Finding]:
     if abs(ahead) > MOST_CLOCK_DIFFERENCE:
         side = "ahead of" if ahead > 0 else "behind"
         yield Finding(
-            level="warn",
-            check="clock",
-            message=f"This host's clock is {abs(ahead):.0f} s {side} the database's.",
-            cure="Run NTP on both. Rotation uses the database's clock; logs and pages do not.",
+            "warn",
+            "clock",
+            f"This host's clock is {abs(ahead):.0f} s {side} the database's.",
+            "Run NTP on both. Rotation uses the database's clock; logs and pages do not.",
         )
     else:
-        yield Finding(level="ok", check="clock", message="The clocks of this host and the database agree.")
+        yield Finding("ok", "clock", "The clocks of this host and the database agree.")
 
 
 def _foreign_keys(state: State) -> Iterator[Finding]:
@@ -144,11 +144,11 @@ def _foreign_keys(state: State) -> Iterator[Finding]:
     for fingerprint, grants in sorted(state.maintenance.grants_by_key().items()):
         if fingerprint not in state.maintenance.key_fingerprints:
             yield Finding(
-                level="fail",
-                check="database",
-                message=f"{grants} grants are encrypted with key {fingerprint}, which this process does not "
+                "fail",
+                "database",
+                f"{grants} grants are encrypted with key {fingerprint}, which this process does not "
                 f"have (it has {', '.join(state.maintenance.key_fingerprints)}).",
-                cure=_OTHER_KEYS,
+                _OTHER_KEYS,
             )
 
 
@@ -159,56 +159,54 @@ def _decrypted(state: State, sample: int) -> Finding:
         message = (
             f"The database responds, its tables exist, and the keys decrypt {seen.sampled} sampled grants."
         )
-        return Finding(level="ok", check="database", message=message)
+        return Finding("ok", "database", message)
     others = ", ".join(sorted({each.sealed_with for each in seen.unreadable}))
     return Finding(
-        level="fail",
-        check="database",
-        message=f"No key of this process decrypts {len(seen.unreadable)} of {seen.sampled} sampled grants, "
+        "fail",
+        "database",
+        f"No key of this process decrypts {len(seen.unreadable)} of {seen.sampled} sampled grants, "
         f"encrypted with: {others}.",
-        cure=_OTHER_KEYS,
+        _OTHER_KEYS,
     )
 
 
 def _providers(app: Flask, state: State) -> Iterator[Finding]:
     if not state.provider_names():
         yield Finding(
-            level="warn",
-            check="providers",
-            message="No provider is registered.",
-            cure="Call rotate.register(…) or set TOKENROTATE_PROVIDERS.",
+            "warn",
+            "providers",
+            "No provider is registered.",
+            "Call rotate.register(…) or set TOKENROTATE_PROVIDERS.",
         )
     for name in state.provider_names():
         try:
             state.provider(name)
         except TokenRotateError as error:
-            yield Finding(level="fail", check="providers", message=str(error))
+            yield Finding("fail", "providers", str(error))
             continue
         with app.test_request_context(base_url=state.settings.base_url or "http://127.0.0.1:5000"):
             url = callback_url(state, name)
-        yield Finding(
-            level="ok", check="providers", message=f"{name!r} is complete; its redirect_uri is {url}"
-        )
+        yield Finding("ok", "providers", f"{name!r} is complete; its redirect_uri is {url}")
 
 
 def _sessions(app: Flask, state: State) -> Iterator[Finding]:
     merges_writes = isinstance(app.session_interface, ServerSessionInterface)
     if isinstance(app.session_interface, SecureCookieSessionInterface):
         yield Finding(
-            level="warn" if state.settings.allow_cookie_sessions else "fail",
-            check="sessions",
-            message="Sessions are stored in the browser's cookie, so a signed-out one can be sent again.",
-            cure="Set SESSION_TYPE for Flask-Session, or do not set a session_interface.",
+            "warn" if state.settings.allow_cookie_sessions else "fail",
+            "sessions",
+            "Sessions are stored in the browser's cookie, so a signed-out one can be sent again.",
+            "Set SESSION_TYPE for Flask-Session, or do not set a session_interface.",
         )
     elif app.config.get("SESSION_REFRESH_EACH_REQUEST") and not merges_writes:
         yield Finding(
-            level="warn",
-            check="sessions",
-            message="Each request writes the whole session. Of two at the same time, one loses its write.",
-            cure="Set SESSION_REFRESH_EACH_REQUEST = False.",
+            "warn",
+            "sessions",
+            "Each request writes the whole session. Of two at the same time, one loses its write.",
+            "Set SESSION_REFRESH_EACH_REQUEST = False.",
         )
     else:
-        yield Finding(level="ok", check="sessions", message="Sessions are stored on the server.")
+        yield Finding("ok", "sessions", "Sessions are stored on the server.")
 
 
 def _urls(app: Flask, state: State) -> Iterator[Finding]:
@@ -216,11 +214,11 @@ def _urls(app: Flask, state: State) -> Iterator[Finding]:
     has_proxy_fix = type(app.wsgi_app).__name__ == "ProxyFix"
     if base_url is None and not has_proxy_fix:
         yield Finding(
-            level="warn",
-            check="urls",
-            message="The redirect_uri is built from the request, without ProxyFix and without a base URL.",
-            cure="Behind a proxy that ends TLS, set TOKENROTATE_BASE_URL or add Werkzeug's ProxyFix.",
+            "warn",
+            "urls",
+            "The redirect_uri is built from the request, without ProxyFix and without a base URL.",
+            "Behind a proxy that ends TLS, set TOKENROTATE_BASE_URL or add Werkzeug's ProxyFix.",
         )
     else:
         message = f"Each redirect_uri begins with {base_url}." if base_url else "ProxyFix is used."
-        yield Finding(level="ok", check="urls", message=message)
+        yield Finding("ok", "urls", message)

@@ -56,7 +56,8 @@ class RequestGrants:
     def load(self) -> None:
         """Load the session, together with its grants if it is one of the extension's own sessions."""
         if not self._is_loaded:
-            self._rows = self.state.rows_of(_session())
+            joined_grants = self.state.joined_grants
+            self._rows = None if joined_grants is None else joined_grants.of(_session())
             self._is_loaded = True
 
     def fresh(self, provider: str | None = None, min_ttl: float | None = None) -> Fresh:

@@ -112,13 +112,25 @@ def kept_if_abandoned(state: State, provider: str, response: TokenResponse) -> I
 def sign_out_everywhere(state: State, user_id: str) -> int:
     """End all grants and sessions of the user, then revoke the tokens; return the number of grants ended."""
     check_user_id(user_id)
-    ended = state.end_everywhere(user_id)
+    ended = state.sessions.end_everywhere(user_id)
+    if state.joined_grants is None:
+        ended += _end_in_own_store(state, user_id)
     for grant_id in ended:
         state.rotation.tokens.forget(grant_id)
     reset_request_grants()
     for grant_id in ended:
         state.rotation.ending.revoke_signed_out(grant_id, notify=True)
     return len(ended)
+
+
+def _end_in_own_store(state: State, user_id: str) -> list[str]:
+    """End the user's grants in the application's own store, one by one; return their ids."""
+    ended = []
+    for provider in state.provider_names():
+        while (grant_id := state.grants.find(user_id, provider)) is not None:
+            if state.grants.end(grant_id, "signed_out"):
+                ended.append(grant_id)
+    return ended
 
 
 def sign_out(state: State, provider: str) -> bool:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flask import Flask, current_app
 from flask.sessions import SessionInterface
 
-from ..errors import ConfigurationError, GrantUnreadable
-from ..rotation.sighting import Fresh, Sighting
+from ..errors import ConfigurationError
 from ..sessions.chosen_interface import refuse_cookie_sessions
 
 if TYPE_CHECKING:
@@ -23,8 +21,10 @@ if TYPE_CHECKING:
     from ..provider import Provider
     from ..rotation.assembly import Rotation
     from ..rotation.ports import Clock, GrantStore
-    from ..rotation.tokens import Grant, Secret
+    from ..rotation.sighting import Fresh
+    from ..rotation.tokens import Secret
     from ..rotation.verdict import Verdict
+    from ..sessions.joined_grants import JoinedGrants
     from ..sessions.store import SqlSessionStore
     from ..threads import CallersThread, RotationThreads
 
@@ -55,11 +55,9 @@ class State:
     ``exchange`` posts an attempt's code, and ``userinfo`` gets the claims of a provider's user with an access
     token; the last argument of both is a deadline (`call_deadline`).
 
-    ``end_everywhere`` ends all sessions and grants of a user and returns the ids of the grants. ``api`` makes
-    an `OAuth2Session` from two functions: one returns the token to use, one replaces a refused token.
-    ``read_row`` makes a grant from a row that was read with its session; it is None if the grants are not in
-    the database of the sessions. ``prune`` deletes expired rows, one function for each table. ``identify``
-    returns the function of `TokenRotate.identify`.
+    ``api`` makes an `OAuth2Session` from two functions: one returns the token to use, one replaces a refused
+    token. ``joined_grants`` is None if the grants are not in the database of the sessions. ``prune`` deletes
+    expired rows, one function for each table. ``identify`` returns the function of `TokenRotate.identify`.
 
     ``accepted_sessions`` is the session interface that passed the last check.
     """
@@ -78,8 +76,7 @@ class State:
     exchange: Callable[[Attempt, Secret, float], Verdict]
     userinfo: Callable[[str, Secret, float], Mapping[str, object]]
     api: Callable[[Callable[[], Fresh], Callable[[Fresh], Fresh]], OAuth2Session]
-    end_everywhere: Callable[[str], list[str]]
-    read_row: Callable[[Any], Grant] | None
+    joined_grants: JoinedGrants | None
     prune: tuple[Callable[[], None], ...]
     identify: Callable[[], Identify | None]
     warned: Warned = field(default_factory=Warned)
@@ -88,20 +85,6 @@ class State:
     def call_deadline(self) -> float:
         """Return when a call to a provider that begins now must have ended, by ``clock.monotonic``."""
         return self.clock.monotonic() + self.settings.redeem_seconds
-
-    def rows_of(self, session: Any) -> dict[str, Sighting] | None:
-        """Return the grants that were read with the session, by id; None if grants are not read with it.
-
-        A grant that cannot be decrypted is left out: it is read again when it is needed, and that raises.
-        """
-        joined_grants = getattr(session, "joined_grants", None)
-        if joined_grants is None or self.read_row is None:
-            return None
-        rows = {}
-        for grant_id, row in joined_grants().items():
-            with suppress(GrantUnreadable):
-                rows[grant_id] = Sighting(self.read_row(row), session.stored.read_at)
-        return rows
 
     def check_session_interface(self, app: Flask) -> None:
         """Raise `ConfigurationError` if the application has set up cookie sessions since `init_app`."""
