@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_tokenrotate.web.addresses import safe_next
+from flask_tokenrotate.web.urls import safe_next
 
 from .browser_urls import origin
 

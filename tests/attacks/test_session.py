@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from flask_tokenrotate import TokenRotate, grant_ended
+from flask_tokenrotate.providers.endpoint import OAuthEndpoint
 from flask_tokenrotate.rotation.token_response import ResponseRules
 from flask_tokenrotate.rotation.tokens import Secret, TokenResponse
 from flask_tokenrotate.rotation.verdict import HttpResponse, Rotated, Unknown, verdict
@@ -238,8 +239,7 @@ class TestAnotherUsersSubject:
         self, app: Flask, client: FlaskClient, fake_provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> Callable[[Secret | None], Any]:
         """Return a function that rotates Alice's token with an answer that has this ID token."""
-        state = app.extensions["tokenrotate"]
-        redeem = state.endpoint.redeem
+        redeem = OAuthEndpoint.redeem
 
         def rotate(answered: Secret | None) -> Any:
             def lying(*args: Any, **kwargs: Any) -> Any:
@@ -247,7 +247,7 @@ class TestAnotherUsersSubject:
                 assert isinstance(verdict, Rotated)
                 return replace(verdict, response=replace(verdict.response, id_token=answered))
 
-            monkeypatch.setattr(state.endpoint, "redeem", lying)
+            monkeypatch.setattr(OAuthEndpoint, "redeem", lying)
             return client.get("/me")
 
         return rotate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -130,10 +131,12 @@ class TestPkceDowngrade:
         self, client: FlaskClient, answered: Answered, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The provider refuses a code whose verifier is not posted; control: with it, it answers."""
-        endpoint = client.application.extensions["tokenrotate"].endpoint
-        exchange = endpoint.exchange
+        state = client.application.extensions["tokenrotate"]
+        exchange = state.exchange
         monkeypatch.setattr(
-            endpoint, "exchange", lambda *args, **kw: exchange(*args, **{**kw, "verifier": Secret("")})
+            state,
+            "exchange",
+            lambda attempt, *args: exchange(replace(attempt, verifier=Secret("")), *args),
         )
         assert client.get(CALLBACK + urlencode(answered(client))).status_code in (400, 502)
         monkeypatch.undo()
@@ -260,13 +263,13 @@ def test_a_query_of_raw_bytes(client: FlaskClient, login_as: LoginAs, page: str)
 def test_the_verdict_of_a_sign_in_is_a_rotation(client: FlaskClient, answered: Answered) -> None:
     """The control of every refusal here: an untouched callback brings a token set."""
     seen: list[object] = []
-    endpoint = client.application.extensions["tokenrotate"].endpoint
-    exchange = endpoint.exchange
+    state = client.application.extensions["tokenrotate"]
+    exchange = state.exchange
 
-    def watch(*args: Any, **kwargs: Any) -> object:
-        seen.append(exchange(*args, **kwargs))
+    def watch(*args: Any) -> object:
+        seen.append(exchange(*args))
         return seen[-1]
 
-    endpoint.exchange = watch
+    state.exchange = watch
     assert accepted(client, answered(client))
     assert [type(each) for each in seen] == [Rotated]

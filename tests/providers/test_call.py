@@ -253,7 +253,7 @@ import os, signal, sys, time
 from flask_tokenrotate.clock import SystemClock
 from flask_tokenrotate.providers import call
 from flask_tokenrotate.providers.endpoint import OAuthEndpoint
-from flask_tokenrotate.providers.profile import Provider
+from flask_tokenrotate.provider import Provider
 from flask_tokenrotate.rotation.tokens import Secret
 
 url, closes = sys.argv[1:]

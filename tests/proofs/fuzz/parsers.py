@@ -30,8 +30,9 @@ from flask_tokenrotate.storage.sealed import rescue_files as rescue
 from flask_tokenrotate.storage.sealed.content import Malformed
 from flask_tokenrotate.storage.sealed.sealing import DoesNotOpen, Sealer, sealer_from
 from flask_tokenrotate.web import login
-from flask_tokenrotate.web.addresses import is_cross_site, safe_next
-from flask_tokenrotate.web.callback_errors import denied_or_broken
+from flask_tokenrotate.web.callback_errors import provider_error
+from flask_tokenrotate.web.cross_site import is_cross_site
+from flask_tokenrotate.web.urls import safe_next
 from tests.attacks.browser_urls import origin
 
 words = st.text(max_size=20) | st.sampled_from(["", "a" * 5000, "\x00", "\ud800", "é", "null", "-1", "1e999"])
@@ -122,7 +123,7 @@ def _callback(given: tuple[bytes, str]) -> None:
             assert len(value) <= login._LONGEST[name]
             value.encode()
         login._asked_scopes()
-        assert "<" not in str(denied_or_broken("fake", request.args.get("error")))
+        assert "<" not in str(provider_error("fake", request.args.get("error")))
 
 
 def _origin_headers(given: dict[str, str]) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from flask_tokenrotate import signed_in
 from flask_tokenrotate.testing import FakeProvider, LoginAs
-from flask_tokenrotate.web.addresses import safe_next
+from flask_tokenrotate.web.urls import safe_next
 
 from .conftest import MakeApp
 
@@ -140,13 +140,13 @@ class TestMismatch:
         assert self.callback(client, **query).status_code == 303
 
     def test_already_used(self, client: FlaskClient, fake_provider: FakeProvider) -> None:
-        """A reloaded callback is told so."""
+        """A reloaded callback gets its own error."""
         query = self.back(client, fake_provider)
         self.callback(client, **query)
         assert self.reason(client, **query) == (400, "already_used")
 
     def test_expired(self, app: Flask, client: FlaskClient, fake_provider: FakeProvider) -> None:
-        """An attempt that took too long is told so."""
+        """An attempt that took too long gets its own error."""
         query = self.back(client, fake_provider)
         with app.app_context():
             engine = app.extensions["tokenrotate"].grants._transactions._database.engine()
