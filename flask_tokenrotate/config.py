@@ -91,8 +91,8 @@ class Settings:
     backoff_limit_seconds: float = seconds(60, "the longest such pause")
     cache_seconds: float = seconds(
         10,
-        "how long a process may use a token that another process signed out or expired, where the grant is not "
-        "read with the session: other session back ends, a `store` of your own, `rotate.token`",
+        "how long a process may use a token that another process signed out or expired, where the grant is "
+        "not read with the session: other session back ends, a `store` of your own, `rotate.token`",
         may_be_zero=True,
     )
     cache_entries: int = count(10_000, "how many grants a process caches")
