@@ -15,7 +15,8 @@ from ..errors import (
 )
 from .ahead import Ahead
 from .cache import GrantCache
-from .flights import Flight, Flights
+from .flight import Flight
+from .flights import Flights
 from .outcomes import Overtaken
 from .ports import Clock, Wakeups
 from .protocol import (

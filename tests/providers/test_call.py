@@ -252,7 +252,7 @@ def fork_and_die():
     time.sleep(0.2)
     os.kill(os.getpid(), signal.SIGKILL)
 
-OAuthEndpoint(lambda name: profile, clock).redeem(
+OAuthEndpoint(lambda name: profile, clock, connect_seconds=3.0).redeem(
     "acme", Secret("rt-1"), send_by=clock.monotonic() + 5, keep_waiting=fork_and_die)
 """
 
