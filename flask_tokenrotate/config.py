@@ -69,11 +69,14 @@ class Settings:
         10, "how long the right to redeem stands; its live holder renews it, for 60 seconds at most"
     )
     settle_seconds: float = seconds(
-        2, "how long after that before a refresh token may be replayed", may_be_zero=True
+        2,
+        "how long a refresh token is not replayed after a claim that ended in doubt; after a call that timed "
+        "out, 10 at least, unless the provider has a grace period",
+        may_be_zero=True,
     )
     wait_seconds: float = seconds(
         15,
-        "how long a request waits for a rotation, counted from its claim; keep it below the web server's "
+        "how long a request waits for a rotation, counted from the claim; keep it below the web server's "
         "time-out",
     )
     rotation_threads: int = count(
@@ -82,10 +85,15 @@ class Settings:
     drain_seconds: float = seconds(
         20, "how long a process that exits waits for its redemptions in progress", may_be_zero=True
     )
-    backoff_seconds: float = seconds(1, "pause after a provider's failure, doubled with each more")
+    backoff_seconds: float = seconds(
+        1, "pause after a failure of the provider; doubled with each further failure"
+    )
     backoff_limit_seconds: float = seconds(60, "the longest such pause")
     cache_seconds: float = seconds(
-        10, "how long a process may use a token that another process signed out or expired", may_be_zero=True
+        10,
+        "how long a process may use a token that another process signed out or expired, where the grant is "
+        "not read with the session: other session back ends, a `store` of your own, `rotate.token`",
+        may_be_zero=True,
     )
     cache_entries: int = count(10_000, "how many grants a process caches")
 
