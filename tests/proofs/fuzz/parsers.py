@@ -122,7 +122,7 @@ def _callback(given: tuple[bytes, str]) -> None:
         for name, value in views._callback_parameters("fake").items():
             assert len(value) <= views._LONGEST[name]
             value.encode()
-        views._asked_scopes()
+        views._step_up_scopes()
         assert "<" not in str(provider_error("fake", request.args.get("error")))
 
 
