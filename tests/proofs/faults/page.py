@@ -16,18 +16,29 @@ provider's own log, the ledger (as `flask tokenrotate verify` reads it) and the 
 the session has to rotate once more.
 
 Run on {engines}, {rounds} times each:
-{cells} cells, {red} red. The claim stands for 1.4 s here, a call of the provider may take 1 s. SQLite has no
-server to stop or to cut off: its file is locked for writers, and its
+{cells} cells, {red} red. A claim stands for 1.4 s here, and its live holder renews it, for 4 s instead of 60;
+a doubt settles for 0.8 s. SQLite has no server to stop or to cut off: its file is locked for writers, and its
 COMMIT fails.
 """
 
 _TABLE = """
 ## A provider with a grace period, whose profile says `replay`
 
-Each cell: what the request gets that redeems / what another request of that session gets meanwhile. *then* is
+The access token has expired in every cell; one that is still valid is served meanwhile. Each cell: what the
+request gets that waits for the redemption / what another request of that session gets meanwhile. *then* is
 the next rotation of the session while the fault goes on, where the fault came too late for this one. ⟲: the
 refresh token was presented twice, which the grace period is for. In every cell the session lives afterwards.
 ✔ green on every engine in every round, ✘ not.
+
+Why the cells are as they are:
+
+- A provider that is slow costs waiting, and nothing else: the live holder renews its claim, so nobody else
+  posts, and its response is saved.
+- After a response that is lost the holder reports the doubt at once. The one replay comes when the provider
+  has had time to finish what it may still be doing. Until then there is no token, so requests get 503; one
+  that looks at the row after that replays, and is served.
+- After a worker was killed or stopped nobody reports anything. Others wait for the claim's deadline and the
+  settling time, then one of them replays: the request waits longer, and is served.
 """
 
 _LIMITS = """
@@ -35,8 +46,10 @@ _LIMITS = """
 
 Where a refresh token may have been spent and its answer is gone, nothing is posted again. The user is asked
 to sign in, and told why (`outcome_unknown`); whoever still has the answer saves it, and then nothing was
-lost. At a provider without a grace period a profile with `replay` fares no better: the second presentation is
-refused, and the reason is `refused`.
+lost. A provider that is slow is no such case: its answer comes. At a provider without a grace period a
+profile with `replay` fares no better: the second presentation is refused. That shows that the refresh token
+was spent, not that nobody has the answer. So it is called `outcome_unknown` as well, and who has the answer
+may save it.
 
 | fault | at | redeems / other | afterwards | |
 |---|---|---|---|---|
@@ -50,8 +63,8 @@ _KEY = """
 - **401**: sign in; `reason` is `outcome_unknown`.
 - **broken**: the connection of the request that was in the killed worker. The browser's next try is served.
 
-A provider that hangs for longer than two calls and the claim's length between them (24 s by default)
-swallows the one replay as well. The session is then asked to sign in, by name: `outcome_unknown`.
+A provider that hangs for a minute twice, with the pause between, swallows the one replay as well. The session
+is then asked to sign in, by name: `outcome_unknown`.
 """
 
 
@@ -98,4 +111,5 @@ def _told(wanted: Expected) -> str:
 
 
 def _word(answer: str) -> str:
-    return "broken" if answer == "0" else answer.partition(" ")[0]
+    # Of a refusal without its reason.
+    return "broken" if answer == "0" else answer.removesuffix(" outcome_unknown")
