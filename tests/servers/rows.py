@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Row, create_engine, select
+from sqlalchemy import Row, create_engine, select, update
 from sqlalchemy.pool import NullPool
 
-from flask_tokenrotate.storage.database.schema import grants
+from flask_tokenrotate.storage.database.schema import db_now, grants
 
 
 def grant_row(database: str, grant: str) -> Row[Any]:
@@ -20,3 +20,13 @@ def claim_holder(database: str, grant: str) -> int | None:
     """Return the id of the process that holds the claim of a grant, or None."""
     holder = grant_row(database, grant).claim_holder
     return None if holder is None else int(holder.split(":")[1])
+
+
+def set_remaining(database: str, grant: str, seconds: float) -> None:
+    """Let the access token of a grant live for ``seconds`` more, as if it had been issued before now.
+
+    Nothing else of the row changes, and not its version: the protocol sees an older token.
+    """
+    with create_engine(database, poolclass=NullPool).begin() as connection:
+        values = {"expires_at": db_now() + seconds}
+        connection.execute(update(grants).where(grants.c.id == grant).values(values))
