@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.web import login
+from flask_tokenrotate.web import browser_binding
 from tests.web.conftest import MakeApp
 from tests.web.conftest import make_app as make_app
 
@@ -92,5 +92,5 @@ def test_two_rules_break_it(
     make_app: MakeApp, fake_provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control: an attempt's cookie with a rule of its own is dropped, and nobody is signed in."""
-    monkeypatch.setattr(login, "_is_secure", lambda: True)
+    monkeypatch.setattr(browser_binding, "_is_secure", lambda: True)
     assert sign_in_on_the_lan(make_app, fake_provider).status_code == 401
