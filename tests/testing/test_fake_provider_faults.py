@@ -94,12 +94,12 @@ class TestDelays:
     def test_time_passes_before_and_after_processing(
         self, app: ClientApp, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """answer_seconds pass while nothing is logged yet, after_seconds when the token is spent."""
+        """response_seconds pass while nothing is logged yet, after_seconds when the token is spent."""
         pauses: list[tuple[float, int]] = []
         monkeypatch.setattr(
             app.provider, "pause", lambda seconds: pauses.append((seconds, len(app.provider.log)))
         )
-        app.provider.turn(answer_seconds=3, after_seconds=5)
+        app.provider.turn(response_seconds=3, after_seconds=5)
         app.redeem(app.provider.mint()["refresh_token"])
         assert pauses == [(3, 0), (5, 1)]
 
@@ -107,13 +107,13 @@ class TestDelays:
         """A server in trouble is not quicker than a healthy one."""
         pauses: list[float] = []
         monkeypatch.setattr(app.provider, "pause", pauses.append)
-        app.provider.turn(answer_seconds=3, after_seconds=5, fail_next=1)
+        app.provider.turn(response_seconds=3, after_seconds=5, fail_next=1)
         app.redeem(app.provider.mint()["refresh_token"])
         assert pauses == [3]
 
     def test_a_delay_is_waited_out(self) -> None:
         """The client's own time-out strikes first, before anything was processed."""
-        with FakeProvider(answer_seconds=60) as provider:
+        with FakeProvider(response_seconds=60) as provider:
             app = ClientApp(provider)
             with pytest.raises(requests.ReadTimeout):
                 app.post("/token", {"grant_type": "refresh_token", "refresh_token": "x"}, timeout=0.2)
@@ -121,7 +121,7 @@ class TestDelays:
 
     def test_stopping_waits_for_no_delay(self) -> None:
         """A request in a delay of a minute does not keep a test for a minute."""
-        with ThreadPoolExecutor(1) as pool, FakeProvider(answer_seconds=60) as provider:
+        with ThreadPoolExecutor(1) as pool, FakeProvider(response_seconds=60) as provider:
             with provider.hold("received") as gate:
                 call = pool.submit(ClientApp(provider).redeem, provider.mint()["refresh_token"])
                 gate.wait_for(1)
@@ -190,8 +190,8 @@ class TestKnobs:
     @pytest.mark.parametrize(
         ("name", "value"),
         [
-            ("answer_seconds", -1),
-            ("answer_seconds", "1"),
+            ("response_seconds", -1),
+            ("response_seconds", "1"),
             ("lifetime", float("inf")),
             ("lifetime", float("nan")),
             ("lifetime", True),

@@ -100,8 +100,8 @@ class TestControl:
     def test_knobs_are_read_and_turned(self, app: ClientApp) -> None:
         """GET and POST return the values of all knobs."""
         assert app.get("/control").json() == app.provider.positions()
-        told = self.control(app, answer_seconds=0.5, fail_next=2, scope="a b").json()
-        assert (told["answer_seconds"], told["fail_next"], told["scope"]) == (0.5, 2, "a b")
+        told = self.control(app, response_seconds=0.5, fail_next=2, scope="a b").json()
+        assert (told["response_seconds"], told["fail_next"], told["scope"]) == (0.5, 2, "a b")
         assert app.provider.fail_next == 2
 
     def test_access_tokens_are_ended_and_the_log_is_cleared(self, app: ClientApp) -> None:
@@ -117,7 +117,7 @@ class TestControl:
         ("body", "told"),
         [
             ('{"lifetime_secs": 1}', "no knob 'lifetime_secs'"),
-            ('{"answer_seconds": "soon", "expire_access_tokens": true}', "answer_seconds"),
+            ('{"response_seconds": "soon", "expire_access_tokens": true}', "response_seconds"),
             ('{"expire_access_tokens": "yes"}', "expire_access_tokens"),
             ('{"expire_access_tokens": true, "user": 7}', "user"),
             ("[]", "JSON object"),

@@ -23,7 +23,7 @@ _FORM = "application/x-www-form-urlencoded"
 def token(provider: ProviderState, request: Request) -> Response:
     """Respond to a token request. Raises a `ConnectionError` if the connection is to be cut instead."""
     provider.gates.pass_through("received")
-    provider.pause(provider.answer_seconds)
+    provider.pause(provider.response_seconds)
     fate = provider.next_fate()
     if fate in ("fail", "rate_limit", "reset"):
         return _fail(provider, request, fate)

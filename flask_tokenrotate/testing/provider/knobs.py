@@ -83,7 +83,7 @@ class Knobs:
     following token requests and counts down. If several are set, they apply in the order of this list.
     """
 
-    answer_seconds = Knob(0.0, _seconds, "time that passes before a token request is processed")
+    response_seconds = Knob(0.0, _seconds, "time that passes before a token request is processed")
     after_seconds = Knob(0.0, _seconds, "time that passes between processing it and responding")
 
     outage = Knob(False, _flag, "/token, /revoke and /userinfo respond with fail_status until switched off")

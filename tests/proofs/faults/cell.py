@@ -186,7 +186,7 @@ FAULTS: dict[str, Callable[[Bench], AbstractContextManager[None]]] = {
     "database": _database,
     "cut_before": lambda bench: _cut(bench, "before"),
     "cut_after": lambda bench: _cut(bench, "after"),
-    "hang": lambda bench: _turned(bench, answer_seconds=TIMING["redeem"] + 0.5),
+    "hang": lambda bench: _turned(bench, response_seconds=TIMING["redeem"] + 0.5),
     "drop": lambda bench: _turned(bench, drop_next=1),
     "busy": lambda bench: _turned(bench, outage=True, retry_after=1),
     "dns": _dns,

@@ -79,8 +79,8 @@ class Disruptions:
 
     def slow(self) -> None:
         """Let the provider take its time."""
-        self._turned(0.5, answer_seconds=0.3)
-        self.provider.turn(answer_seconds=0.0)
+        self._turned(0.5, response_seconds=0.3)
+        self.provider.turn(response_seconds=0.0)
 
     def hang(self) -> None:
         """Let a few requests hang for longer than a call may take."""
