@@ -216,7 +216,7 @@ def test_an_outage_that_nobody_remembers_costs_many_calls(patient: Place) -> Non
 def test_waiters_in_all_processes_share_one_failure(patient: Place) -> None:
     """Nobody tries in turn: sixteen requests that meet a provider which fails slowly cost it one call."""
     visitor, _ = patient.visitor("strict", user="dead")
-    patient.provider.turn(outage=True, retry_after=0, answer_seconds=0.5)
+    patient.provider.turn(outage=True, retry_after=0, response_seconds=0.5)
     answers = wave([visitor], 16, "/token/strict")
     assert {answer.status for answer in answers} == {503}
     assert calls_for_each_user(patient.provider)["dead"] == 1
