@@ -18,7 +18,7 @@ from flask import Blueprint, Flask, Response, abort, current_app, g, render_temp
 from flask_tokenrotate import SignInRequired, TokenRotate, current_token, require_fresh_token, signed_in
 
 STORM_REQUESTS = 64
-"""Requests that the page's storm sends: one for each thread of four workers with sixteen."""
+"""Requests that the page's storm sends: sixteen for each of four workers, which have a few threads more."""
 
 TIMEOUT_SECONDS = 10.0
 

@@ -13,7 +13,14 @@ const words = { rotated: "claimed", waited: "waited", row: "row", cache: "cache"
 start.addEventListener("click", async () => {
   start.disabled = true;
   say("");
-  const watching = setInterval(watchGrant, 100);
+  // One look at a time: they share a connection, and more of them would only queue for it.
+  let looking = false;
+  const watching = setInterval(async () => {
+    if (looking) return;
+    looking = true;
+    await watchGrant();
+    looking = false;
+  }, 100);
   try {
     const before = (await json("/redemptions")).length;
     await call("/expire", { method: "POST" });

@@ -51,8 +51,8 @@ def browser(tmp_path: Path) -> Iterator[Chrome]:
 
 
 def test_sign_in_storm_and_sign_out(browser: Chrome) -> None:
-    """64 requests meet an expired token: one claims, the provider's log has one redemption."""
-    with demo_page() as (_, page, log):
+    """64 requests meet an expired token: one claims, and is shown; the provider has one redemption."""
+    with demo_page("--provider-seconds", "2") as (_, page, log):
         browser.get(page)
         find(browser, "#sign-in").click()
         find(browser, "button.allow").click()
@@ -60,7 +60,11 @@ def test_sign_in_storm_and_sign_out(browser: Chrome) -> None:
         assert '"user": "alice"' in find(browser, "#resource").text
 
         find(browser, "#start").click()
+        # While the storm fills its threads the grant is still read.
+        wait(browser, lambda: find(browser, "[data-fact=claimed_by]").text != "nobody")
+        assert not find(browser, "#start").is_enabled()
         wait(browser, lambda: find(browser, "#start").is_enabled() and figures(browser))
+        assert find(browser, "[data-fact=claimed_by]").text == "nobody"
         assert len(browser.find_elements(By.CSS_SELECTOR, "#timeline .bar")) == 64
         assert len(browser.find_elements(By.CSS_SELECTOR, "#timeline .bar.claimed")) == 1
         assert len(browser.find_elements(By.CSS_SELECTOR, "#timeline .mark")) == 1

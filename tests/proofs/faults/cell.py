@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -88,7 +88,7 @@ def play(bench: Bench, step: str, fault: str, user: str, provider: str = "replay
                 other = threads.submit(visitor.get, page)
         if fault == "hang" and _was_hit(step, fault):
             # A provider that hangs for ever would swallow the one replay too.
-            first.result()
+            wait([first, other], return_when=FIRST_COMPLETED)
             fault_goes_on.close()
         answers = first.result(), other.result()
         if fault not in ("kill", "stall", "database") and not _was_hit(step, fault):

@@ -69,9 +69,11 @@ def expected(engine: str, step: str, fault: str) -> Expected:
     replayed = fault in ("hang", "drop")
     if step not in PROVIDER_STEPS:
         return Expected("200", "200", next="503", replayed=replayed)
-    # The one replay comes when the doubt has settled. The holder reports it, so its request gets 503 at once;
-    # another worker's does if it looks at the row before that; otherwise it is the one that replays.
-    return Expected("503", "503 or 200" if replayed else "503", replayed=replayed)
+    # The one replay comes when the doubt has settled. Its holder reports it and gets 503 at once. One in
+    # another worker does, too, if it looks at the row before that; otherwise it is the one that replays.
+    waiter = "503 or 200" if replayed else "503"
+    # Who is halted before the claim may find that the other one has it.
+    return Expected(waiter if step == "before_claim" else "503", waiter, replayed=replayed)
 
 
 LIMITS = {
