@@ -52,7 +52,7 @@ def measure(lab: Lab) -> Report:
     sizes = [_filled(lab, rows) for rows in (1_000, 100_000, *((1_000_000,) if not lab.short else ()))]
     before = {size.rows: _bytes(size) for size in sizes}
     chosen = random.Random(1)
-    for _ in range(lab.scaled(60 * lab.rounds, 40)):
+    for _ in range(lab.scaled(40 * lab.rounds, 40)):
         for size in sizes:
             for _ in range(5):
                 _steps(size, chosen.choice(size.grants))

@@ -58,7 +58,7 @@ class Run:
 def measure(lab: Lab) -> Report:
     """Run more and more processes, then as many with notifications, as for claims that requests wait for."""
     uri = lab.servers.new_database("postgresql")
-    seconds = lab.scaled(lab.rounds + 1, 1)
+    seconds = lab.scaled(max(lab.rounds - 1, 1), 1)
     runs = [(str(count), _run(uri, count, seconds)) for count in PROCESSES]
     runs += [
         (f"{count}, and each notifies", _run(uri, count, seconds, "--notify")) for count in PROCESSES[1:]

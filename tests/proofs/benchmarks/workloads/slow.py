@@ -42,7 +42,7 @@ def measure(lab: Lab) -> Report:
     times: dict[str, list[float]] = {name: [] for name in names}
     activity: dict[str, tuple[int, int, int]] = {}
     with lab.serving(names) as urls:
-        for _ in range(lab.scaled((lab.rounds + 1) // 2, 1)):
+        for _ in range(lab.scaled(max(lab.rounds // 2, 1), 1)):
             for name in names:
                 fresh, seen = _round(lab, name, urls[name])
                 times[name] += [each.milliseconds for each in fresh]
