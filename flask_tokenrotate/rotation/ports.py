@@ -204,7 +204,11 @@ class Threads(Protocol):
 
     @property
     def are_closing(self) -> bool:
-        """Whether the process ends and what still waits for a provider has to give up."""
+        """Whether the process ends and what still waits for a provider has to give up.
+
+        Where it is asked by work of a parent process that lives on in a forked child (a greenlet), it raises
+        what ends that work.
+        """
         ...
 
     def run(self, provider: str, work: Callable[[], None], *, ahead: bool) -> bool:

@@ -123,8 +123,17 @@ class Redeemer:
         verdict = self._endpoint.redeem(
             grant.provider, refresh_token, send_by=holding.send_by, keep_waiting=holding.keep_waiting
         )
+        self._stop_in_forked_child()
         self._breaker.record(grant.provider, grant.id, verdict)
         return verdict
+
+    def _stop_in_forked_child(self) -> None:
+        """End a greenlet that lives on in a forked child: the call goes on in its parent.
+
+        The child has lost the connection, which looks as if the provider had not responded. What it wrote
+        would put the parent's claim in doubt, or release it while the refresh token is under way.
+        """
+        _ = self._threads.are_closing
 
     def _settle(self, redemption: _Redemption, verdict: Verdict) -> Sighting | None:
         effect = verdict.consequences.on(is_replay=redemption.is_replay)

@@ -45,14 +45,18 @@ def set_cookie(response: Response, oauth_state: Secret, browser: Secret, *, seco
         max_age=int(seconds),
         path="/",
         httponly=True,
-        secure=cookies.is_secure(current_app, request),
+        secure=_is_secure(),
         samesite="Lax",
     )
 
 
 def delete_cookie(response: Response, oauth_state: Secret) -> None:
     """Delete the attempt's cookie."""
-    response.delete_cookie(_cookie_name(oauth_state), secure=cookies.is_secure(current_app, request))
+    response.delete_cookie(_cookie_name(oauth_state), secure=_is_secure())
+
+
+def _is_secure() -> bool:
+    return cookies.is_secure(current_app, request)
 
 
 def _cookie_name(oauth_state: Secret) -> str:

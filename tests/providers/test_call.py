@@ -100,7 +100,11 @@ def test_the_call_ends_when_it_may_not_wait(serve: Serve, client: Client, clock:
 
 
 def test_what_has_arrived_is_read_after_the_end_of_the_waiting(
-    serve: Serve, client: Client, clock: SystemClock, secured: ssl.SSLContext | None
+    serve: Serve,
+    client: Client,
+    clock: SystemClock,
+    secured: ssl.SSLContext | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A process that was stopped for long finds the response there, perhaps the only copy of a token set."""
     was_sent = threading.Event()
@@ -109,9 +113,13 @@ def test_what_has_arrived_is_read_after_the_end_of_the_waiting(
         connection.sendall(http(200, TOKENS))
         was_sent.set()
 
+    calls: list[call_module.Call] = []
+    use = call_module.Call.use
+    monkeypatch.setattr(call_module.Call, "use", lambda call, sock: (calls.append(call), use(call, sock))[1])
+
     def be_stopped() -> float:
         assert was_sent.wait(5)
-        (call,) = (each for each in call_module._open_calls if each._sock and not each.is_complete)
+        (call,) = calls
         if not call._late_reads:
             assert select.select([call._sock], [], [], 5)[0]
         return clock.monotonic() - 60

@@ -17,6 +17,7 @@ from flask_tokenrotate.rotation.verdict import (
     Unknown,
     Verdict,
 )
+from flask_tokenrotate.threads import _ForkedAway
 
 from .processes import LIFETIME, LaterThreads, World, access
 
@@ -119,6 +120,48 @@ class TestAtTheEndOfTheProcess:
         row = world.row(grant_id)
         assert (row.standing, row.doubts, row.retry_at, world.endpoint.posts) == (None, 0, None, [])
         assert [each.slot for each in world.store.ledger.values()] == [None]
+
+
+class TestInAForkedChild:
+    """A greenlet of the parent lives on there, and its connection does not."""
+
+    @pytest.mark.parametrize("verdict", [Unknown(cause="no_response"), NotSent(cause="not_connected")])
+    def test_it_writes_nothing(self, world: World, verdict: Verdict) -> None:
+        """The claim is the parent's, which still waits: no doubt, no release, no pause of the provider."""
+        grant_id = world.sign_in(remaining=-1.0)
+        threads = ForkedInTheCall()
+        process = world.process(threads=threads)
+        process.start(grant_id)
+        claimed = []
+
+        def fork() -> Verdict:
+            threads.is_child = True
+            claimed.append(world.row(grant_id))
+            return verdict
+
+        world.endpoint.script = [fork]
+        with pytest.raises(_ForkedAway):
+            threads.work()
+        assert claimed == [world.row(grant_id)]
+        assert process.rotation.breaker._circuits == {}
+
+
+class ForkedInTheCall(LaterThreads):
+    """Threads whose process turns into a forked child; asked there, they end who asks."""
+
+    def __init__(self) -> None:
+        self.is_child = False
+        super().__init__()
+
+    @property
+    def are_closing(self) -> bool:
+        if self.is_child:
+            raise _ForkedAway
+        return False
+
+    @are_closing.setter
+    def are_closing(self, value: bool) -> None:
+        assert not value
 
 
 class TestOutage:

@@ -2,8 +2,9 @@
 
 - `databases` finds PostgreSQL, MariaDB and Redis or starts them. `restarting`, `standby` and `galera` start
   databases that a test stops or fails over; `pgbouncer` and `cutting_proxy` stand in front of one.
-- `web` serves an application by gunicorn (`gunicorn_config`): `application` uses the extension,
-  `plain_application` does not, `sabotage` turns off one protection of the extension.
+- `web` serves an application by gunicorn (`gunicorn_config`) and by the other web servers (`serving`):
+  `application` uses the extension, `plain_application` does not, `sabotage` turns off one protection of the
+  extension. `jobs` and `celery_jobs` get tokens outside requests.
 - `fake_provider` and `django_oauth_toolkit` are the authorization servers.
 - `processes` starts and stops all of them; `visitors` sends them requests, as browsers do.
 

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,14 @@ def run_as(user: str, command: Sequence[str]) -> None:
 class ServerProcess:
     """A server in the background, in a process group of its own: `stop` ends it and waits."""
 
-    def __init__(self, user: str | None, command: Sequence[str], log: Path) -> None:
+    def __init__(
+        self,
+        user: str | None,
+        command: Sequence[str],
+        log: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
@@ -80,6 +87,7 @@ class ServerProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd="/",
+                env=environment,
                 start_new_session=True,
             )
 

@@ -13,6 +13,8 @@ from http.cookies import SimpleCookie
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from requests.structures import CaseInsensitiveDict
+
 T = TypeVar("T")
 
 REQUEST_SECONDS = 30.0
@@ -42,7 +44,8 @@ def ask(url: str, method: str = "GET", *, cookie: str = "", body: object = None)
     finally:
         connection.close()
     facts = json.loads(text) if "json" in answer.headers.get("Content-Type", "") else {}
-    return Answer(answer.status, dict(answer.headers), facts)
+    # Some servers send all names in lower case.
+    return Answer(answer.status, CaseInsensitiveDict(answer.headers), facts)
 
 
 @dataclass(slots=True)

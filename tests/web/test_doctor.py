@@ -191,9 +191,9 @@ class TestByItself:
         sign_in(client)
         assert self.lines(caplog) == []
         for _ in range(2):
-            answer = client.get("/me")
-            assert answer.status_code == 200
-            answer.close()
+            response = client.get("/me")
+            assert response.status_code == 200
+            response.close()
         (line,) = self.lines(caplog)
         assert "derived from SECRET_KEY" in line
 

@@ -299,7 +299,7 @@ class TestAdopt:
     def test_what_has_expired_is_rotated(
         self, make_app: MakeApp, fake_provider: FakeProvider, stale: dict[str, float]
     ) -> None:
-        """A stored token says when it expired, unlike an answer that has just come."""
+        """A stored token says when it expired, unlike a response that has just arrived."""
         app, rotate = make_app()
         response = {**fake_provider.mint("carol"), **stale}
         with app.app_context():

@@ -8,7 +8,7 @@ STEPS = {
     "before_claim": "before the claim",
     "claim_committed": "claim committed",
     "request_written": "request at the provider",
-    "answer_read": "answer read",
+    "answer_read": "response read",
     "save_committed": "save committed",
     "response_sent": "response sent",
 }
@@ -16,14 +16,14 @@ STEPS = {
 
 FAULTS = {
     "kill": "its worker is killed (SIGKILL)",
-    "stall": "its worker is stopped past the claim's deadline and goes on (SIGSTOP, SIGCONT)",
+    "stall": "its worker is stopped past the claim's deadline and then continues (SIGSTOP, SIGCONT)",
     "database": "the database is stopped for 2.5 s and started again",
     "cut_before": "the connection is cut at the next COMMIT, which the server never sees",
-    "cut_after": "the connection is cut at the next COMMIT, which the server has carried out",
-    "slow": "the provider answers after the claim's first deadline",
+    "cut_after": "the connection is cut at the next COMMIT, which the server has executed",
+    "slow": "the provider responds after the claim's first deadline",
     "hang": "the provider hangs for longer than a live holder waits",
-    "drop": "the provider carries the request out and drops the answer",
-    "busy": "the provider answers 503 with Retry-After",
+    "drop": "the provider processes the request and drops the response",
+    "busy": "the provider responds 503 with Retry-After",
     "dns": "the provider's name does not resolve",
 }
 """The faults, each of which comes at that moment."""

@@ -79,8 +79,8 @@ class Disruptions:
 
     def slow(self) -> None:
         """Let the provider respond after a claim's first deadline: its live holder renews it."""
-        self._turned(0.3, answer_seconds=TIMING["claim"] + 0.3)
-        self.provider.turn(answer_seconds=0.0)
+        self._turned(0.3, response_seconds=TIMING["claim"] + 0.3)
+        self.provider.turn(response_seconds=0.0)
 
     def hang(self) -> None:
         """Let a few requests hang for longer than a live holder waits."""
