@@ -1,9 +1,8 @@
 """This extension, on PostgreSQL.
 
-``CACHE_SECONDS``, ``CACHE_ENTRIES`` and ``MIN_TTL_SECONDS`` in the place are its settings. ``NO_LISTEN`` turns
-its notifications of other processes' rotations off. ``COUNT_READS``: append each read of a grant to the file
-``reads``. The session is Flask's signed cookie, as for the others; with ``SERVER_SESSIONS`` it is the
-extension's own.
+The place may have its settings ``CACHE_SECONDS``, ``CACHE_ENTRIES`` and ``MIN_TTL_SECONDS``. ``NO_LISTEN``
+turns LISTEN off, ``COUNT_READS`` appends each read of a grant to the file ``reads``. The session is Flask's
+signed cookie, as for the others. With ``SERVER_SESSIONS`` it is the extension's own.
 """
 
 from __future__ import annotations
