@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from ..errors import (
     ProviderMisconfigured,
@@ -39,9 +38,8 @@ from .waiting import Waiting
 from .windows import Windows
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What one caller asks for; see `FreshTokens.get`."""
+class Wish(NamedTuple):
+    """What one caller asks for; see `FreshTokens.get`. A tuple is made faster than a frozen dataclass."""
 
     grant_id: str
     min_ttl: float | None

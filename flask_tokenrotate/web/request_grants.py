@@ -41,7 +41,7 @@ class RequestGrants:
     Flask's context: an access through a proxy costs more than one to a dictionary.
     """
 
-    __slots__ = ("__weakref__", "_ids", "_is_loaded", "_rows", "app", "demand", "memo", "request", "state")
+    __slots__ = ("__weakref__", "_ids", "_rows", "_session", "app", "demand", "memo", "request", "state")
 
     def __init__(self, app: Flask, state: State, request: Request) -> None:
         self.app = app
@@ -51,14 +51,17 @@ class RequestGrants:
         self.demand: Demand | None = None
         self._ids: dict[str, str] = {}
         self._rows: dict[str, Sighting] | None = None
-        self._is_loaded = False
+        self._session: grants_in_session.Session | None = None
 
-    def load(self) -> None:
-        """Load the session, together with its grants if it is one of the extension's own sessions."""
-        if not self._is_loaded:
+    def load(self) -> grants_in_session.Session:
+        """Load the session and return it; if it is one of the extension's own, its grants are loaded too."""
+        if self._session is None:
+            # The object itself: each access through the proxy costs several calls.
+            loaded = session._get_current_object()  # type: ignore[attr-defined]
             joined_grants = self.state.joined_grants
-            self._rows = None if joined_grants is None else joined_grants.of(_session())
-            self._is_loaded = True
+            self._rows = None if joined_grants is None else joined_grants.of(loaded)
+            self._session = loaded
+        return self._session
 
     def fresh(self, provider: str | None = None, min_ttl: float | None = None) -> Fresh:
         """Return the session's token set at ``provider``, fresh for ``min_ttl`` seconds.
@@ -106,8 +109,7 @@ class RequestGrants:
         known = self._ids.get(provider)
         if known is not None:
             return known
-        self.load()
-        grant_id = grants_in_session.grant_id(_session(), provider)
+        grant_id = grants_in_session.grant_id(self.load(), provider)
         if grant_id is None:
             self.state.provider(provider)
             raise sign_in_required(provider, "no_grant")
@@ -120,7 +122,6 @@ class RequestGrants:
         A row that was not read with the session is read now, because the grant may have ended since this
         process cached it. Returns None if the session is not one of the extension's own.
         """
-        self.load()
         if self._rows is None:
             return None
         return self._rows.pop(grant_id, None) or self.state.rotation.rows.load(grant_id)
@@ -182,8 +183,3 @@ def reset_request_grants() -> None:
 def sign_in_required(provider: str, reason: str, scopes: frozenset[str] = frozenset()) -> SignInRequired:
     """Return the error that sends the user of the current request to the sign-in at ``provider``."""
     return SignInRequired(provider, reason, scopes=scopes, login_url=login_url(provider, scopes=scopes))
-
-
-def _session() -> grants_in_session.Session:
-    # Not the proxy: each attribute access through it costs several calls.
-    return session._get_current_object()  # type: ignore[attr-defined, no-any-return]

@@ -115,8 +115,8 @@ PROGRAMS = [
     Program(
         name="benchmarks",
         shows="how fast the extension is next to what could be used in its place",
-        short_takes="2 min",
-        full_takes="15 min",
+        short_takes="3 min",
+        full_takes="11 min",
         module="benchmarks.command",
     ),
     Program(

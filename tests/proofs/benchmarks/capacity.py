@@ -17,6 +17,7 @@ from typing import Any
 from tests.servers.processes import ROOT
 
 from .report import markdown, shown
+from .workloads import overhead
 from .workloads.rotations import READS_ONLY
 
 FIGURES = ROOT / "docs" / "performance" / "figures.json"
@@ -49,7 +50,7 @@ class Measured:
         busiest = max(
             (row for row in rotations["rows"] if row[0].isdigit()), key=lambda row: float(row[1] or 0)
         )
-        added = {row[0]: row[2] for row in tables["Added by a fresh token"]["rows"]}
+        added = {row[0]: row[2] for row in tables[overhead.TITLE]["rows"]}
         largest = tables["Space"]["rows"][-1]
         return cls(
             client_us=busiest[2],

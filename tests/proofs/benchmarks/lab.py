@@ -67,7 +67,7 @@ class Lab:
         return self._databases[name]
 
     def place(self, name: str, **more: str) -> dict[str, str]:
-        """Return what the contestant is told about its surroundings (`contestants.PLACE`)."""
+        """Return the URLs and credentials of the contestant (`contestants.PLACE`)."""
         folder = self.folder / f"{name}-{os.urandom(4).hex()}"
         folder.mkdir()
         client = self.provider.registration()
@@ -79,7 +79,7 @@ class Lab:
         return {**place, **plain_http, **more}
 
     def user(self, name: str) -> str:
-        """Return a user who has never been there before; the provider's log knows whose user it is."""
+        """Return a new user; the name says whose user it is in the provider's log."""
         self._users += 1
         return f"{name}:{self._users}"
 

@@ -77,7 +77,7 @@ def drawn(table: Table) -> str:
         style=pygal.style.CleanStyle(font_family="sans-serif"),
     )
     chart.uuid = "plot"  # By default a random one, and every run would change every file.
-    chart.add_xml_filter(_without_script)
+    chart.add_xml_filter(_without_script_and_comments)
     rows = table.rows[::-1]  # It draws from the bottom up.
     chart.x_labels = [str(row[0]) for row in rows]
     values = [row[table.plot] for row in rows]
@@ -85,10 +85,10 @@ def drawn(table: Table) -> str:
     return str(chart.render(disable_xml_declaration=True, is_unicode=True)) + "\n"
 
 
-def _without_script(root: Any) -> Any:
-    """Take away the script that pygal puts in: an image in a page runs none."""
+def _without_script_and_comments(root: Any) -> Any:
+    """Remove pygal's script, which an image cannot run, and its comments, which contain the date."""
     for parent in list(root.iter()):
         for child in list(parent):
-            if str(child.tag).endswith("script"):
+            if callable(child.tag) or str(child.tag).endswith("script"):
                 parent.remove(child)
     return root

@@ -45,7 +45,7 @@ def test_the_arithmetic() -> None:
 
 
 def test_a_workload_that_was_not_measured_is_missed() -> None:
-    """No figure is made up."""
+    """A figure that was not measured is an error."""
     with pytest.raises(KeyError, match="Processes that only rotate"):
         Measured.of({"reports": []})
 

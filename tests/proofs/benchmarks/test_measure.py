@@ -1,4 +1,4 @@
-"""The benchmarks' arithmetic, and how a figure stands beside its bound."""
+"""The benchmarks' arithmetic, and how a figure is compared with its target."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The contestants: one application for each way of keeping a token fresh, all with the same pages.
 
-Each module has ``create_app(place)``, where ``place`` maps what the application is told about its
-surroundings (`PLACE`; served by gunicorn it is the environment), and, where it needs tables,
-``create_tables(engine)``. The pages are those of `pages.add_pages`.
+Each module has ``create_app(place)``, where ``place`` maps the application's settings (`PLACE`; under
+gunicorn it is the environment), and, where it needs tables, ``create_tables(engine)``. The pages are those of
+`pages.add_pages`. With ``SERVER_SESSIONS`` in the place the sessions are in PostgreSQL.
 """
 
 from __future__ import annotations

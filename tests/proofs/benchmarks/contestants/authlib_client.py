@@ -15,6 +15,7 @@ from sqlalchemy import Column, Engine, Integer, String
 from sqlalchemy.orm import DeclarativeBase
 
 from .pages import ProviderAway, SignInAgain, add_pages, new_app, with_expiry
+from .server_sessions import keep_sessions
 
 
 class Base(DeclarativeBase):
@@ -48,6 +49,7 @@ def create_app(place: Mapping[str, str] = os.environ) -> Flask:
     app = new_app("authlib_client", place)
     app.config["SQLALCHEMY_DATABASE_URI"] = place["DATABASE"]
     db = SQLAlchemy(app)
+    keep_sessions(app, place, db)
 
     def fetch_token(name: str) -> dict[str, Any] | None:
         item = db.session.query(OAuth2Token).filter_by(name=name, user_id=session["user"]).first()

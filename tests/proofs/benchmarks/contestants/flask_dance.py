@@ -20,6 +20,7 @@ from sqlalchemy import Column, Engine, ForeignKey, String
 from sqlalchemy.orm import DeclarativeBase, relationship
 
 from .pages import ProviderAway, SignInAgain, add_pages, is_fresh, new_app, with_expiry
+from .server_sessions import keep_sessions
 
 
 class Base(DeclarativeBase):
@@ -50,6 +51,7 @@ def create_app(place: Mapping[str, str] = os.environ) -> Flask:
     app = new_app("flask_dance", place)
     app.config["SQLALCHEMY_DATABASE_URI"] = place["DATABASE"]
     db = SQLAlchemy(app)
+    keep_sessions(app, place, db)
     blueprint = OAuth2ConsumerBlueprint(
         "fake",
         __name__,

@@ -15,6 +15,7 @@ from sqlalchemy import JSON, Column, Engine, MetaData, String, Table, delete, in
 
 from .by_hand import redeem
 from .pages import add_pages, is_fresh, new_app, with_expiry
+from .server_sessions import keep_sessions
 
 metadata = MetaData()
 tokens_table = Table(
@@ -32,6 +33,7 @@ def create_app(place: Mapping[str, str] = os.environ) -> Flask:
     app = new_app("for_update", place)
     app.config["SQLALCHEMY_DATABASE_URI"] = place["DATABASE"]
     db = SQLAlchemy(app)
+    keep_sessions(app, place, db)
     mine = tokens_table.c.user
 
     def sign_in(tokens: dict[str, Any]) -> None:

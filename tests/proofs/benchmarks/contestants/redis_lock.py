@@ -12,6 +12,7 @@ from flask import Flask, session
 
 from .by_hand import redeem
 from .pages import add_pages, is_fresh, new_app, with_expiry
+from .server_sessions import keep_sessions
 
 KEEP_SECONDS = 3600
 LOCK_SECONDS = 10.0
@@ -20,6 +21,7 @@ LOCK_SECONDS = 10.0
 def create_app(place: Mapping[str, str] = os.environ) -> Flask:
     """Return the application."""
     app = new_app("redis_lock", place)
+    keep_sessions(app, place)
     server = redis.Redis.from_url(place["REDIS"])
 
     def key() -> str:

@@ -1,4 +1,7 @@
-"""The token inside a server-side session (Flask-Session on Redis), refreshed by requests-oauthlib."""
+"""The token inside a server-side session, refreshed by requests-oauthlib.
+
+Flask-Session on Redis, or on PostgreSQL where ``SERVER_SESSIONS`` is in the place.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,16 @@ from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
 
 from .pages import ProviderAway, SignInAgain, add_pages, is_fresh, new_app, with_expiry
+from .server_sessions import keep_sessions
 
 
 def create_app(place: Mapping[str, str] = os.environ) -> Flask:
     """Return the application."""
     app = new_app("session_token", place)
-    prefix = f"tokenrotate-benchmark:{os.path.basename(app.instance_path)}:session:"
-    app.config.update(
-        SESSION_TYPE="redis",
-        SESSION_REDIS=redis.Redis.from_url(place["REDIS"]),
-        SESSION_KEY_PREFIX=prefix,
-        PERMANENT_SESSION_LIFETIME=3600,
-    )
-    Session(app)
+    if "SERVER_SESSIONS" in place:
+        keep_sessions(app, place)
+    else:
+        keep_sessions_in_redis(app, place)
 
     def sign_in(tokens: dict[str, Any]) -> None:
         session["tokens"] = with_expiry(tokens)
@@ -45,3 +45,14 @@ def create_app(place: Mapping[str, str] = os.environ) -> Flask:
 
     add_pages(app, sign_in, access_token)
     return app
+
+
+def keep_sessions_in_redis(app: Flask, place: Mapping[str, str]) -> None:
+    """Set Flask-Session up on Redis."""
+    app.config.update(
+        SESSION_TYPE="redis",
+        SESSION_REDIS=redis.Redis.from_url(place["REDIS"]),
+        SESSION_KEY_PREFIX=f"tokenrotate-benchmark:{os.path.basename(app.instance_path)}:session:",
+        PERMANENT_SESSION_LIFETIME=3600,
+    )
+    Session(app)

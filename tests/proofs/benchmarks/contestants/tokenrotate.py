@@ -1,8 +1,8 @@
-"""This extension, on PostgreSQL. ``CACHE_SECONDS`` and ``MIN_TTL_SECONDS`` in the place are its settings;
-``NO_LISTEN`` keeps it from being told of other processes' rotations.
+"""This extension, on PostgreSQL.
 
-The session is Flask's signed cookie, as for the others: the extension's own sessions are measured by
-the workload ``sessions``. ``COUNT_READS``: note each read of a grant in the file ``reads``.
+The place may have its settings ``CACHE_SECONDS``, ``CACHE_ENTRIES`` and ``MIN_TTL_SECONDS``. ``NO_LISTEN``
+turns LISTEN off, ``COUNT_READS`` appends each read of a grant to the file ``reads``. The session is Flask's
+signed cookie, as for the others. With ``SERVER_SESSIONS`` it is the extension's own.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ def create_app(place: Mapping[str, str] = os.environ) -> Flask:
     """Return the application."""
     app = new_app("tokenrotate", place)
     app.config["TOKENROTATE_DATABASE_URI"] = place["DATABASE"]
-    app.config["TOKENROTATE_ALLOW_COOKIE_SESSIONS"] = True
-    for name in ("CACHE_SECONDS", "MIN_TTL_SECONDS"):
+    if "SERVER_SESSIONS" not in place:
+        app.config["TOKENROTATE_ALLOW_COOKIE_SESSIONS"] = True
+    for name, kind in (("CACHE_SECONDS", float), ("CACHE_ENTRIES", int), ("MIN_TTL_SECONDS", float)):
         if name in place:
-            app.config[f"TOKENROTATE_{name}"] = float(place[name])
+            app.config[f"TOKENROTATE_{name}"] = kind(place[name])
     app.config["TOKENROTATE_LISTEN"] = "NO_LISTEN" not in place
     rotate = TokenRotate(app)
     rotate.register(

@@ -30,7 +30,7 @@ from ..report import Bound, Report, Table
 GROWTH_LIMIT = 1.3
 HOT_LIMIT = 95.0
 REAL = 500
-HANDFULS = 50
+GROUPS = 50
 STEPS = ("load", "claim", "save", "release")
 TABLES = ("tokenrotate_grants", "tokenrotate_redemptions")
 
@@ -52,7 +52,7 @@ def measure(lab: Lab) -> Report:
     sizes = [_filled(lab, rows) for rows in (1_000, 100_000, *((1_000_000,) if not lab.short else ()))]
     before = {size.rows: _bytes(size) for size in sizes}
     chosen = random.Random(1)
-    for _ in range(lab.scaled(60 * lab.rounds, 40)):
+    for _ in range(lab.scaled(40 * lab.rounds, 40)):
         for size in sizes:
             for _ in range(5):
                 _steps(size, chosen.choice(size.grants))
@@ -90,14 +90,14 @@ def _filled(lab: Lab, rows: int) -> Size:
         "generate_series(CAST(:first AS integer), :last) n WHERE id = :sample"
     )
     real: list[str] = []
-    copies = (rows - REAL) // HANDFULS
+    copies = (rows - REAL) // GROUPS
     with admin.connect() as connection:
-        # In handfuls all over the table, not next to each other on a few of its pages.
-        for handful in range(HANDFULS):
-            for number in range(REAL // HANDFULS):
-                new = NewGrant(provider="fake", user_id=f"user {handful}-{number}", response=sample)
+        # In groups all over the table, not next to each other on a few of its pages.
+        for group in range(GROUPS):
+            for number in range(REAL // GROUPS):
+                new = NewGrant(provider="fake", user_id=f"user {group}-{number}", response=sample)
                 real.append(store.add(new).id)
-            bounds = {"first": handful * copies, "last": (handful + 1) * copies - 1, "sample": real[0]}
+            bounds = {"first": group * copies, "last": (group + 1) * copies - 1, "sample": real[0]}
             connection.execute(copy, bounds)
         connection.execute(text("VACUUM ANALYZE"))
     return Size(rows, store, admin, real)

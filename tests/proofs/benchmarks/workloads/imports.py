@@ -49,7 +49,7 @@ def measure(lab: Lab) -> Report:
     for _ in range(lab.scaled(3 * lab.rounds, 3)):
         for name, program in PROGRAMS.items():
             times[name].append(_milliseconds(program))
-    # What the interpreter itself takes is nobody's import.
+    # The time that the interpreter itself takes to start is no import.
     net = {
         name: [one - bare for one, bare in zip(times[name], times[BARE], strict=True)] for name in PROGRAMS
     }

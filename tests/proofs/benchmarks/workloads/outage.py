@@ -56,12 +56,12 @@ def _traffic(lab: Lab, url: str, name: str) -> list[Timed]:
     visitors = [lab.visitor(url, name) for _ in range(SESSIONS)]
     until = time.monotonic() + lab.scaled(lab.rounds + 2, 2)
 
-    def insist(visitor: Visitor) -> list[Timed]:
+    def keep_asking(visitor: Visitor) -> list[Timed]:
         answers: list[Timed] = []
         while time.monotonic() < until:
             answers += burst(visitor, BURST)
             time.sleep(PAUSE_SECONDS)
         return answers
 
-    loops = side_by_side([lambda visitor=visitor: insist(visitor) for visitor in visitors])
+    loops = side_by_side([lambda visitor=visitor: keep_asking(visitor) for visitor in visitors])
     return [each for answers in loops for each in answers]

@@ -58,7 +58,7 @@ class Run:
 def measure(lab: Lab) -> Report:
     """Run more and more processes, then as many with notifications, as for claims that requests wait for."""
     uri = lab.servers.new_database("postgresql")
-    seconds = lab.scaled(lab.rounds + 1, 1)
+    seconds = lab.scaled(max(lab.rounds - 1, 1), 1)
     runs = [(str(count), _run(uri, count, seconds)) for count in PROCESSES]
     runs += [
         (f"{count}, and each notifies", _run(uri, count, seconds, "--notify")) for count in PROCESSES[1:]
@@ -67,7 +67,7 @@ def measure(lab: Lab) -> Report:
     rows = [run.row(title) for title, run in runs]
     note = (
         "A rotation here is one read, one claim and one save. Nearly all rotations are ahead of expiry and "
-        "notify nobody; on PostgreSQL transactions that notify commit one after the other. fsync is as the "
+        "do not notify; on PostgreSQL transactions that notify commit one after the other. fsync is as the "
         "server is configured. Reads alone: the read of a cache miss."
     )
     table = Table(title="Processes that only rotate", columns=COLUMNS, rows=rows, plot=1, note=note)
@@ -84,18 +84,18 @@ def _run(uri: str, processes: int, seconds: int, *options: str) -> Run:
     for child in children:
         child.stdin.write("go\n")
         child.stdin.flush()
-    told = [json.loads(child.stdout.readline()) for child in children]
+    results = [json.loads(child.stdout.readline()) for child in children]
     took = time.monotonic() - start
     busy, wal = _busy() - busy, _wal(uri) - wal
     for child in children:
         child.communicate()
     return Run(
-        rotations=sum(each["rotations"] for each in told),
+        rotations=sum(each["rotations"] for each in results),
         seconds=took,
-        client=sum(each["client"] for each in told),
+        client=sum(each["client"] for each in results),
         busy=busy,
         wal=wal,
-        milliseconds=median(each["milliseconds"] for each in told),
+        milliseconds=median(each["milliseconds"] for each in results),
     )
 
 
@@ -144,8 +144,12 @@ def rotate(uri: str, seconds: float, *, notify: bool, read: bool) -> None:
     while (began := time.monotonic()) < until:
         rotation(ids[len(times) % GRANTS])
         times.append(time.monotonic() - began)
-    told = {"rotations": len(times), "client": time.process_time() - cpu, "milliseconds": 1e3 * median(times)}
-    print(json.dumps(told), flush=True)
+    result = {
+        "rotations": len(times),
+        "client": time.process_time() - cpu,
+        "milliseconds": 1e3 * median(times),
+    }
+    print(json.dumps(result), flush=True)
     database.engine().dispose()
 
 

@@ -37,12 +37,12 @@ _ACTIVITY = text(
 
 def measure(lab: Lab) -> Report:
     """Measure all contestants, one round after the other."""
-    report = Report(name="slow", title="A slow provider beside fresh traffic")
+    report = Report(name="slow", title="A slow provider and fresh traffic")
     names = lab.chosen(*[name for name in TITLES if name != "floor"])
     times: dict[str, list[float]] = {name: [] for name in names}
     activity: dict[str, tuple[int, int, int]] = {}
     with lab.serving(names) as urls:
-        for _ in range(lab.scaled((lab.rounds + 1) // 2, 1)):
+        for _ in range(lab.scaled(max(lab.rounds // 2, 1), 1)):
             for name in names:
                 fresh, seen = _round(lab, name, urls[name])
                 times[name] += [each.milliseconds for each in fresh]
@@ -100,7 +100,7 @@ def _bounds(times: dict[str, list[float]], activity: dict[str, tuple[int, int, i
             Bound(figure=figure, value=percentile(ours, 0.99), limit=p99, unit="ms", against=against)
         )
         shares = [share_above(each, LIMIT_MS) for each in (ours, theirs)]
-        # A handful of requests each, which the kernel gave to a worker whose threads all waited.
+        # A few requests each, which the kernel gave to a worker whose threads all waited.
         noise = math.hypot(
             *[share_error(share, len(each)) for share, each in zip(shares, (ours, theirs), strict=True)]
         )

@@ -84,7 +84,7 @@ def measure(lab: Lab) -> Report:
         f"{BROWSERS} browsers, tokens that live {LIFETIME:g} s, a provider that answers in "
         f"{RESPONSE_SECONDS * 1000:.0f} ms. Waited: as long as the provider takes, or longer. Slow: more "
         "than twice the median; far from a rotation that is the machine's noise, which hits requests at "
-        "expiry as well and is taken off what the bound is compared with."
+        "expiry as well and is taken off what the target is compared with."
     )
     rows = [_row(name, traffic) for name, traffic in measured.items()]
     table = Table(title="Tokens of a few seconds", columns=columns, rows=rows, plot=7, note=note)

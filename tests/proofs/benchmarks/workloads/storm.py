@@ -28,7 +28,7 @@ def measure(lab: Lab) -> Report:
     lab.provider.turn(response_seconds=RESPONSE_SECONDS)
     names = lab.chosen(*[name for name in TITLES if name != "floor"])
     report = Report(name="storm", title="Storm on an expired token")
-    sessions = lab.scaled(8 * lab.rounds, 4)
+    sessions = lab.scaled(6 * lab.rounds, 4)
     with lab.serving(names) as urls:
         _bursts(lab, urls, WARM_UP, CROWD)
         for requests in (CROWD, TABS):
