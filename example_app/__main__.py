@@ -34,7 +34,7 @@ def _page(options: argparse.Namespace, folder: Path) -> int:
     with Children() as children:
         seconds = 0.5 if options.provider_seconds is None else options.provider_seconds
         (provider_port,) = free_ports(1, options.provider_port)
-        provider = start_provider(children, provider_port, answer_seconds=seconds)
+        provider = start_provider(children, provider_port, response_seconds=seconds)
         site = start_app(
             children,
             "app",

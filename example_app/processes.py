@@ -129,10 +129,10 @@ def _is_free(port: int) -> bool:
         return False
 
 
-def start_provider(children: Children, port: int, *, answer_seconds: float) -> str:
+def start_provider(children: Children, port: int, *, response_seconds: float) -> str:
     """Start the FakeProvider and return its address once it answers."""
     command = [sys.executable, "-m", "flask_tokenrotate.testing.provider", "--quiet", "--port", str(port)]
-    command += ["--answer-seconds", str(answer_seconds)]
+    command += ["--response-seconds", str(response_seconds)]
     children.start("The FakeProvider", command, {})
     url = f"http://127.0.0.1:{port}"
     children.wait_for(f"{url}/log")

@@ -69,7 +69,7 @@ def run_storm(name: str, plan: Plan, folder: Path) -> Figures:
     module, login = APPLICATIONS[name]
     database = plan.database if name == "protected" else None
     with Children() as children:
-        provider = start_provider(children, *free_ports(1), answer_seconds=plan.provider_seconds)
+        provider = start_provider(children, *free_ports(1), response_seconds=plan.provider_seconds)
         site = start_app(
             children,
             module,

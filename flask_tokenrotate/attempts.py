@@ -1,4 +1,4 @@
-"""Sign-in attempts: what a sign-in needs until its callback, and the contract of the store."""
+"""Sign-in attempts: what the callback needs to complete a sign-in, and the contract of their store."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Literal, Protocol
 from .rotation.tokens import Secret
 
 KEEP_EXPIRED_SECONDS = 3600.0
-"""How long an expired attempt is kept, so that a user who returns late is told that it has expired."""
+"""How long an expired attempt is kept, so that a user who comes back late gets the right error."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
-    """One sign-in that a browser has begun: what the callback needs, and nobody else may see.
+    """One sign-in that a browser has begun.
 
-    ``next_url`` is the relative address to return to, on this origin; ``scopes`` are those requested.
+    ``verifier`` is the PKCE verifier. ``next_url`` is the relative URL to redirect to after the sign-in;
+    ``scopes`` are the requested ones.
     """
 
     provider: str
@@ -30,18 +31,18 @@ AttemptMiss = Literal["unknown_state", "no_cookie", "other_browser", "expired", 
 
 
 class AttemptStore(Protocol):
-    """Sign-ins in progress. Transactions, clock and errors as in `GrantStore`.
+    """Stores attempts. Transactions, clock and errors are as in `GrantStore`.
 
-    State and browser id are stored as hashes, and the attempt is sealed: a copy of the table shows neither.
+    State and browser id are stored as hashes, and the attempt is encrypted: a copy of the table is useless.
     """
 
     def begin(self, state: Secret, browser: Secret, attempt: Attempt, *, seconds: float) -> None:
-        """Store ``attempt`` under ``state`` for ``seconds``, bound to the browser; delete expired ones."""
+        """Store ``attempt`` for ``seconds``, bound to the state and the browser; delete expired attempts."""
         ...
 
     def take(self, state: Secret, browser: Secret | None) -> Attempt | AttemptMiss:
-        """Mark the attempt as used and return it, or return why not; only a success uses it.
+        """Mark the attempt as used and return it, or return the reason why there is none.
 
-        A state is used at most once, however many callbacks arrive together (compare-and-set).
+        Of several callbacks with one state, at most one gets the attempt (compare-and-set).
         """
         ...

@@ -1,8 +1,8 @@
-"""Settings: every ``TOKENROTATE_*`` key, read once by `init_app`.
+"""The settings: every ``TOKENROTATE_*`` key, read once by `init_app`.
 
-A key may be set in ``app.config`` or in the environment as ``FLASK_TOKENROTATE_…`` (values are JSON
-where they can be, ``__`` goes into a mapping: ``FLASK_TOKENROTATE_PROVIDERS__spotify__CLIENT_ID``).
-What ``app.config`` says wins; the environment fills in what it leaves out.
+A key may be set in ``app.config``, or in the environment as ``FLASK_TOKENROTATE_…``. The environment is read
+as in `Config.from_prefixed_env`: a value is parsed as JSON if possible, and ``__`` separates the keys of a
+mapping (``FLASK_TOKENROTATE_PROVIDERS__spotify__CLIENT_ID``). ``app.config`` takes precedence.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ PREFIX = "TOKENROTATE_"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """The effective settings of one application. All durations are in seconds.
+    """The settings of one application. All durations are in seconds.
 
-    A setting is one line: its default, its check (see `setting_kinds`) and its description, which is
-    also its row in the README's table. What two settings must be to each other is in `_check`.
+    A setting is one line: its default, its check (see `setting_kinds`) and its description, which is also its
+    row in the README's table. `_check` compares settings with each other.
     """
 
     # Storage
@@ -66,37 +66,45 @@ class Settings:
         "failing, until it does",
     )
     claim_seconds: float = seconds(
-        10, "how long the right to redeem stands; its live holder renews it, for 60 seconds at most"
+        10, "how long a claim, the right to redeem, is valid; its live holder renews it, for up to 60 seconds"
     )
     settle_seconds: float = seconds(
-        2, "how long after that before a refresh token may be replayed", may_be_zero=True
+        2,
+        "how long a refresh token is not replayed after a claim that ended in doubt; after a call that timed "
+        "out, 10 at least, unless the provider has a grace period",
+        may_be_zero=True,
     )
     wait_seconds: float = seconds(
         15,
-        "how long a request waits for a rotation, counted from its claim; keep it below the web server's "
+        "how long a request waits for a rotation, counted from the claim; keep it below the web server's "
         "time-out",
     )
     rotation_threads: int = count(
         32, "redemptions of one provider that a process runs at once; 0: in the request that needs them"
     )
     drain_seconds: float = seconds(
-        20, "how long a process that exits waits for its redemptions in progress", may_be_zero=True
+        20, "how long a process waits at exit for its redemptions in progress", may_be_zero=True
     )
-    backoff_seconds: float = seconds(1, "pause after a provider's failure, doubled with each more")
+    backoff_seconds: float = seconds(
+        1, "pause after a failure of the provider; doubled with each further failure"
+    )
     backoff_limit_seconds: float = seconds(60, "the longest such pause")
     cache_seconds: float = seconds(
-        10, "how long a process may use a token that another process signed out or expired", may_be_zero=True
+        10,
+        "how long a process may use a token that another process signed out or expired, where the grant is "
+        "not read with the session: other session back ends, a `store` of your own, `rotate.token`",
+        may_be_zero=True,
     )
     cache_entries: int = count(10_000, "how many grants a process caches")
 
     # Web
-    providers: Mapping[str, Mapping[str, Any]] = mapping("profiles by name, as for `register`")
+    providers: Mapping[str, Mapping[str, Any]] = mapping("options of `register`, by the provider's name")
     base_url: str | None = origin(
-        "the request's", "public origin, such as `https://app.example.com`, for the callback address"
+        "the request's", "public origin, such as `https://app.example.com`, for the redirect_uri"
     )
-    url_prefix: str = path("/auth", "where the sign-in pages are")
+    url_prefix: str = path("/auth", "prefix of the sign-in URLs")
     attempt_seconds: float = seconds(600, "how long a sign-in may take")
-    allow_cookie_sessions: bool = flag(False, "accept sessions that are in the cookie alone")
+    allow_cookie_sessions: bool = flag(False, "accept sessions that are stored in the cookie only")
 
     @classmethod
     def from_config(cls, config: Mapping[str, object]) -> Settings:
@@ -117,12 +125,12 @@ class Settings:
         return settings
 
     def _check(self) -> None:
-        """Raise `ConfigurationError` where two settings do not fit together."""
+        """Raise `ConfigurationError` for settings that contradict each other."""
         if not self.redeem_seconds < self.claim_seconds:
             raise ConfigurationError(
                 f"TOKENROTATE_CLAIM_SECONDS ({self.claim_seconds:g}) must be longer than "
-                f"TOKENROTATE_REDEEM_SECONDS ({self.redeem_seconds:g}), or no holder of a claim could "
-                "post inside it."
+                f"TOKENROTATE_REDEEM_SECONDS ({self.redeem_seconds:g}), or no "
+                "claim would be long enough to post."
             )
         if self.connect_seconds > self.redeem_seconds:
             raise ConfigurationError(
@@ -132,7 +140,7 @@ class Settings:
 
 
 def _environment() -> Mapping[str, object]:
-    """Return what the environment sets, read by Flask's own rules."""
+    """Return the environment's settings, read by Flask."""
     config = Config(".")
     config.from_prefixed_env("FLASK")
     return config
@@ -143,7 +151,7 @@ def _own_keys(config: Mapping[str, object]) -> dict[str, object]:
 
 
 def _fill_in(given: Mapping[str, object], more: Mapping[str, object]) -> dict[str, object]:
-    """Return ``given`` with what only ``more`` has, mapping by mapping."""
+    """Return ``given``, with the keys that only ``more`` has added; mappings are merged."""
     filled = {**more, **given}
     for key, value in given.items():
         other = more.get(key)

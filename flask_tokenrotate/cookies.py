@@ -1,7 +1,7 @@
-"""The flags of the cookies that this extension sets: the session's and a sign-in attempt's.
+"""The flags of the extension's cookies: the session's and those of sign-in attempts.
 
-The rule is here once. Where the two cookies differ, a browser keeps one of them and drops the other, and a
-sign-in cannot be completed.
+Both must have the same flags. Otherwise a browser stores one cookie and drops the other, and the sign-in
+cannot be completed.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ HOST_PREFIX = "__Host-"
 
 
 def is_secure(app: Flask, request: Request | None) -> bool:
-    """Return whether a cookie has the ``Secure`` flag. Without a request: as for a public host.
+    """Return whether cookies get the ``Secure`` flag; without a request, as for a public host.
 
-    It has, except for plain http in debug mode and on this machine, where a browser would drop it.
+    They get it except over plain http in debug mode or on a loopback host, where a browser would drop them.
     ``SESSION_COOKIE_SECURE`` sets the flag everywhere.
     """
     if app.config["SESSION_COOKIE_SECURE"] or (request is not None and request.is_secure):
@@ -26,9 +26,9 @@ def is_secure(app: Flask, request: Request | None) -> bool:
 
 
 def host_bound(name: str, request: Request | None) -> str:
-    """Return the cookie's name with the ``__Host-`` prefix where the request came over TLS.
+    """Return ``name`` with the ``__Host-`` prefix if the request came over TLS.
 
-    The prefix keeps other hosts of the domain, and plain http, from planting the cookie. The cookie must
-    have ``Path=/`` and no ``Domain``.
+    With the prefix, other hosts of the domain and plain http cannot set the cookie. The cookie must have
+    ``Path=/`` and no ``Domain``.
     """
     return HOST_PREFIX + name if request is not None and request.is_secure else name

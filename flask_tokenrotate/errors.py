@@ -1,4 +1,4 @@
-"""Every exception of the extension: one tree, whose branches say what the caller can do.
+"""The exceptions of the extension, grouped by what the caller can do.
 
 ========================  ======  =====================================================================
 Class                     Status  What to do
@@ -16,10 +16,10 @@ Class                     Status  What to do
 `ConfigurationError`      500     correct the configuration; the message names the key
 `TablesMissing`           500     run ``flask tokenrotate create-tables``
 `UnknownProvider`         500     register the provider, or correct its name
-`InvalidTokenResponse`    400     give `TokenRotate.adopt` a response that has an access token
+`InvalidTokenResponse`    400     pass `TokenRotate.adopt` a response with an access token
 `GrantUnreadable`         500     add the missing encryption key, or restore the row
 `NotStorableInSession`    500     store a JSON value under the session key that is named
-`LedgerConflict`          500     find out who changed the row; a second redemption was prevented
+`LedgerConflict`          500     find out what changed the row; a second redemption was prevented
 `RescueFailed`            500     make the rescue file's folder writable, then save the rescue files
 ========================  ======  =====================================================================
 
@@ -46,11 +46,11 @@ SignInFailure = Literal[
 
 
 class TokenRotateError(Exception):
-    """Base of all errors of this extension.
+    """The base class of all errors of this extension.
 
-    ``status`` is the HTTP status of the default error response. ``code`` is a stable name for
-    programs, in the problem document. ``for_operators`` is true where the message says what to change
-    on the server: it then goes to the log, and visitors see a general text.
+    ``status`` is the HTTP status of the default error response. ``code`` is a stable name for programs; it is
+    in the problem document. ``for_operators`` is True if the message says what to change on the server: the
+    message is then logged, and visitors see a general text.
     """
 
     status = 500
@@ -58,7 +58,7 @@ class TokenRotateError(Exception):
     for_operators = True
 
     def __copy__(self) -> Self:
-        """Return an equal error: each of several threads that share one failure raises its own."""
+        """Return an equal error: threads that share one failure each raise their own."""
         twin = type(self).__new__(type(self), *self.args)
         twin.__dict__.update(self.__dict__)
         twin.__cause__ = self.__cause__
@@ -73,8 +73,8 @@ class SignInRequired(TokenRotateError):
 
     ``reason`` is ``"no_grant"``, ``"no_refresh_token"``, ``"missing_scopes"``, ``"outcome_unknown"``, or
     why the grant ended: ``"signed_out"``, ``"refused"``, ``"replaced"``, ``"other_subject"``.
-    ``scopes`` are the missing ones. ``provider`` is None where a grant id names no row. ``login_url`` is
-    set where the error is handled inside a request.
+    ``scopes`` are the missing ones. ``provider`` is None if no grant has the given id. ``login_url`` is set
+    if the error is handled in a request.
     """
 
     status = 401
@@ -114,7 +114,7 @@ class ScopesNotGranted(TokenRotateError):
 
 
 class SignInFailed(TokenRotateError):
-    """A sign-in could not be completed. ``reason`` names the case, the message says what to do."""
+    """A sign-in could not be completed. ``reason`` is the case; the message says what to do."""
 
     status = 400
     code = "sign_in_failed"
@@ -222,7 +222,7 @@ class ProviderMisconfigured(TokenRotateError):
 
 
 class ConfigurationError(TokenRotateError):
-    """The configuration cannot work. The message names the key, and says what to change."""
+    """The configuration cannot work. The message has the key and says what to change."""
 
     code = "misconfigured"
 
@@ -290,23 +290,23 @@ class GrantUnreadable(TokenRotateError):
 
 
 class NotStorableInSession(TokenRotateError):
-    """A session has a value that is not JSON. ``key`` is its key; the value is not shown."""
+    """A session has a value that is not JSON. ``key`` is its key. The value is not shown."""
 
     code = "not_storable_in_session"
 
     def __init__(self, key: object, kind: str) -> None:
         self.key = key
         super().__init__(
-            f"session[{key!r}] cannot be stored ({kind}). A session takes JSON under keys that are strings: "
-            "strings, numbers, True, False, None, lists and dicts of these."
+            f"session[{key!r}] cannot be stored ({kind}). Keys must be strings, and values JSON: strings, "
+            "numbers, True, False, None, lists and dicts of these."
         )
 
 
 class LedgerConflict(TokenRotateError):
-    """The ledger refuses another redemption of a refresh token that was, or may have been, spent.
+    """A refresh token that was, or may have been, spent was about to be redeemed again.
 
-    The protocol never asks for one. A row that was changed by hand, or restored without the others, can.
-    Nothing was sent to the provider.
+    The ledger prevented it, and nothing was sent to the provider. It happens only if a row was changed by
+    hand or restored without the other rows.
     """
 
     code = "ledger_conflict"
@@ -323,10 +323,10 @@ class LedgerConflict(TokenRotateError):
 
 
 class RescueFailed(TokenRotateError):
-    """A rescue file cannot be written, read or deleted. ``path`` and ``reason`` say which, and why.
+    """The rescue file ``path`` cannot be written, read or deleted, because of ``reason``.
 
-    It is logged and never shown to a user: requests continue without the file. A file that cannot be
-    read is left in its place.
+    The error is logged and never shown to a user: requests continue without the file. A file that cannot be
+    read is not deleted.
     """
 
     code = "rescue_failed"

@@ -1,21 +1,22 @@
-"""`TokenRotate`: the extension object.
+"""`TokenRotate`: the extension object, with everything that an application calls.
 
-What it is made of is imported when an application is set up (`wiring`), so that an import alone is quick.
+The parts of an application are imported and made in `init_app` (`wiring`), so that importing this module is
+quick.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from flask import Flask, has_request_context
 
 from .errors import ConfigurationError, SignInRequired
 from .rotation.memo import RequestMemo
 from .web.current_token import CurrentToken, token_of_grant
-from .web.request_grants import forget_request, request_grants
-from .web.sign_in import add_grant, check_user_id, sign_in, sign_out, sign_out_everywhere
+from .web.request_grants import request_grants, reset_request_grants
+from .web.sign_in_and_out import add_grant, check_user_id, sign_in, sign_out, sign_out_everywhere
 from .web.state import EXTENSION, current_state
 
 if TYPE_CHECKING:
@@ -27,19 +28,30 @@ if TYPE_CHECKING:
 
 
 class TokenRotate:
-    """Keeps the OAuth 2 tokens of signed-in users fresh.
+    """Keeps the OAuth 2 access tokens of signed-in users fresh.
 
-    Make one unbound object and call `init_app` in the application factory; one object serves any
-    number of applications, whose state lives in ``app.extensions["tokenrotate"]``.
+    Create one object and call `init_app` in the application factory::
 
-    ``engine`` is a SQLAlchemy engine or a Flask-SQLAlchemy object to keep the grants on, in place of
-    the extension's own engine (``TOKENROTATE_DATABASE_URI``). Only its engine is used, never its
-    session: nothing of the application's is committed or rolled back.
+        rotate = TokenRotate()
 
-    ``store`` keeps the grants elsewhere: an object with the methods of `rotation.ports.GrantStore`. Sign-in
-    attempts and the extension's own sessions stay in the database, and so do the commands that read it
-    (``history``, ``verify``, ``prune-ledger``, ``rotate-keys``). Requests that wait for another process
-    read such a store now and then, as nothing notifies them.
+        def create_app():
+            app = Flask(__name__)
+            rotate.init_app(app)
+            return app
+
+    One object can serve several applications. The state of each is in ``app.extensions["tokenrotate"]``.
+
+    ``engine`` is where the grants are stored: a SQLAlchemy ``Engine``, or an object with one as its
+    ``engine``, such as a Flask-SQLAlchemy ``SQLAlchemy``. The default is an engine of the extension's own for
+    ``TOKENROTATE_DATABASE_URI``. The extension never uses the application's ``db.session``, so it neither
+    commits nor rolls back the application's changes.
+
+    ``store`` stores the grants somewhere else. It has the methods of `rotation.ports.GrantStore`. Sign-in
+    attempts and the extension's own sessions remain in the database. The commands ``history``, ``verify``,
+    ``prune-ledger`` and ``rotate-keys`` read the database only. A request that waits for a rotation in
+    another process polls the store.
+
+    With ``app``, `init_app` is called at once.
     """
 
     def __init__(
@@ -51,7 +63,7 @@ class TokenRotate:
     ) -> None:
         self._engine = engine
         self._store = store
-        self._registered: dict[str, dict[str, Any]] = {}
+        self._registered: dict[str, Mapping[str, object]] = {}
         self._identify: Identify | None = None
         if app is not None:
             self.init_app(app)
@@ -59,13 +71,17 @@ class TokenRotate:
     def init_app(
         self, app: Flask, *, engine: ApplicationEngine | None = None, store: GrantStore | None = None
     ) -> None:
-        """Set the extension up for ``app``: no network, no database connection and no table yet.
+        """Set up the extension for ``app``: settings, sessions, sign-in views, error handler and commands.
 
-        Reads the ``TOKENROTATE_*`` keys (see `Settings`). Raises `ConfigurationError` when one of them
-        cannot work, or when the application has the extension already.
+        ``engine`` and ``store`` override those of the constructor for this application. No network connection
+        is opened, and no table is created: run ``flask tokenrotate create-tables`` once.
+
+        Raises `ConfigurationError` for a ``TOKENROTATE_*`` setting that cannot work (see `config.Settings`),
+        for both an ``engine`` and ``TOKENROTATE_DATABASE_URI``, for sessions that are in the cookie only, and
+        if the extension is already set up for ``app``.
         """
         if EXTENSION in app.extensions:
-            raise ConfigurationError(f"TokenRotate is set up for the application {app.name!r} already.")
+            raise ConfigurationError(f"TokenRotate is already set up for the application {app.name!r}.")
         from .wiring import set_up
 
         store = self._store if store is None else store
@@ -74,12 +90,14 @@ class TokenRotate:
     def register(self, name: str, **options: Unpack[ProviderOptions]) -> None:
         """Register a provider, before or after `init_app`.
 
-        ``name`` selects an entry of the catalogue where there is one; ``options`` add to it or override
-        it: ``client_id``, ``client_secret``, ``scopes`` and so on (`ProviderOptions`). Options that are
-        not given here may come from ``TOKENROTATE_PROVIDERS`` or the environment.
+        ``name`` is used in URLs and in `require_fresh_token`. The catalogue's entry of this name, if any,
+        supplies the endpoints and what is known about the provider. ``options`` are the keywords of
+        `providers.options.ProviderOptions`, such as ``client_id``, ``client_secret`` and ``scopes`` (a list,
+        or a string with spaces); they override the entry. Every duration is in seconds. An option that is not
+        given here is read from ``TOKENROTATE_PROVIDERS``, in ``app.config`` or in the environment.
 
-        Raises `ConfigurationError` for an option that does not exist, with the nearest that does. Values
-        that cannot work raise it when the provider is first used.
+        Raises `ConfigurationError` for an unknown option, with the nearest known one. An option that is
+        missing or has a value that cannot work raises it when the provider is first used.
         """
         from .providers.options import check_options
 
@@ -87,49 +105,64 @@ class TokenRotate:
         self._registered[name] = dict(options)
 
     def identify(self, function: Identify) -> Identify:
-        """Decorate the function that says which of your users has signed in.
+        """Register ``function``, which returns the application's id of the user who signs in. A decorator.
 
-        It is called with the provider's name and a mapping of what the provider says of the user
-        (ID token and userinfo claims), and returns your own user id as a string, or None. Without
-        it the user id is the provider's subject.
+        ``function(provider, claims)`` is called at each sign-in, before anything is stored. ``claims`` is a
+        mapping with the claims of the ID token and of userinfo; it is empty if the provider has neither. The
+        result is a string, or None for no user id; any other type raises `ConfigurationError`. Without
+        ``function``, the user id is the user's id at the provider.
         """
         self._identify = function
         return function
 
-    def adopt(self, provider: str, token_response: Mapping[str, Any], *, user_id: str | None = None) -> Grant:
-        """Put tokens that were obtained elsewhere under the extension's care and return the grant.
+    def adopt(
+        self, provider: str, token_response: Mapping[str, object], *, user_id: str | None = None
+    ) -> Grant:
+        """Store tokens that were obtained elsewhere as a new grant, and return the grant.
 
-        ``token_response`` is the token endpoint's response, or a token that another library stored
-        (``expires_at`` is honoured). Inside a request the session is signed in with the new grant.
-        Raises `InvalidTokenResponse` when there is no access token in it.
+        ``token_response`` is a response of the provider's token endpoint, or the token of another library:
+        a mapping with ``access_token`` and usually ``refresh_token``, ``expires_in`` (seconds from now) or
+        ``expires_at`` (seconds since the epoch, which takes precedence), and ``scope``. ``user_id`` is the
+        application's id of the user; without it `identify` is called with empty claims.
+
+        In a request, the session is signed in with the grant, as after a sign-in. From now on only the
+        extension may use the refresh token.
+
+        Raises `InvalidTokenResponse` without a usable access token, `UnknownProvider`, `ConfigurationError`
+        for a user id that is not a string, and `StoreUnavailable`.
         """
         from .rotation.adoption import adopted
 
         state = current_state()
         response = adopted(token_response, state.provider(provider).response_rules, wall_clock=time.time())
-        if has_request_context():
-            return sign_in(state, provider, response, None, {}, user_id=user_id)
-        return add_grant(state, provider, response, None, {}, user_id=user_id)
+        store = sign_in if has_request_context() else add_grant
+        return store(state, provider, response, None, {}, user_id=user_id)
 
     def token(self, grant_id: str) -> CurrentToken:
-        """Return the fresh token of a grant: for Celery, RQ, cron and scripts, in an app context.
+        """Return the token of a grant. For jobs (Celery, RQ, cron) and scripts, in an application context.
 
-        A rotation that is due is done before this returns, also ahead of the token's expiry: nothing is left
-        to go on in the background of a job. Raises what `require_fresh_token` raises.
+        The token is fresh when this returns, and it is refreshed when it is read later. Outside a request, a
+        rotation that is due (also one ahead of the expiry) has ended when this returns, so that none is in
+        progress when the job ends.
+
+        Raises `SignInRequired` if the grant does not exist or can give no token, `ProviderUnavailable`,
+        `RotationTimeout` or `StoreUnavailable` if there is no token at the moment, `ProviderMisconfigured` if
+        the provider refuses the client, and `GrantUnreadable` if no key decrypts the grant.
         """
         state = current_state()
         if has_request_context():
             grants = request_grants()
-            grants.of_grant(grant_id)  # raises now rather than at first use
-            return token_of_grant(state, grants.memo, lambda: grants.of_grant(grant_id))
+            grants.fresh_of_grant(grant_id)  # raises now, not when the token is first read
+            return token_of_grant(state, grants.memo, lambda: grants.fresh_of_grant(grant_id))
         memo = RequestMemo()
         memo.fresh(state.rotation.tokens, grant_id, here=True)
         return token_of_grant(state, memo, lambda: memo.fresh(state.rotation.tokens, grant_id, here=True))
 
     def token_for(self, user_id: str, provider: str | None = None) -> CurrentToken:
-        """Return the fresh token of a user's newest living grant; otherwise as `token`.
+        """Return the token of a user's newest grant that has not ended; otherwise like `token`.
 
-        Raises `SignInRequired` when the user has none.
+        ``user_id`` is the application's id of the user. ``provider`` may be omitted if only one is
+        registered. Raises `SignInRequired` if the user has no such grant, and what `token` raises.
         """
         state = current_state()
         name = state.provider_name(provider)
@@ -140,40 +173,50 @@ class TokenRotate:
         return self.token(grant_id)
 
     def grant(self, grant_id: str) -> Grant | None:
-        """Return the grant's row as it is now, for pages that show its state; None if there is none.
+        """Return the grant as it is stored now, for pages that show its state; None if it does not exist.
 
-        Nothing is rotated and nobody waited for. Its tokens are `Secret` values, which do not print.
+        Nothing is rotated, and the call does not wait for a rotation. The tokens of the grant are `Secret`
+        values, which are not printed. Raises `StoreUnavailable` and `GrantUnreadable`.
         """
         return current_state().grants.load(grant_id)
 
     def expire(self, grant_id: str) -> None:
-        """Mark the stored access token as no longer usable, for callers who learn it elsewhere.
+        """Mark the stored access token as unusable: the next request rotates it.
 
-        The next request rotates it. Other processes may use it for up to
-        ``TOKENROTATE_CACHE_SECONDS`` more.
+        For applications that learn in another way than by a 401 that the provider no longer accepts it. A
+        request that reads its grant together with the extension's own session sees this at once. Other
+        session back ends, and jobs, may use the token for up to ``TOKENROTATE_CACHE_SECONDS`` more in another
+        process. Raises `SignInRequired` for an unknown grant id, `StoreUnavailable` and `GrantUnreadable`.
         """
         current_state().rotation.ending.expire(grant_id)
 
     def sign_out(self, provider: str | None = None) -> bool:
-        """Sign the current session out of ``provider`` and return whether it was signed in there.
+        """Sign the current session out of ``provider``, and return whether it was signed in.
 
-        Ends the grant, then revokes its tokens at the provider, which may be down.
+        ``provider`` may be omitted if only one is registered. The grant is ended in the database, then its
+        tokens are revoked at the provider; a provider that cannot be reached does not prevent the sign-out.
+        Raises `StoreUnavailable`: the session is then still signed in.
         """
         state = current_state()
         return sign_out(state, state.provider_name(provider))
 
     def sign_out_grant(self, grant_id: str) -> bool:
-        """End a grant by its id, in whichever session it is; otherwise as `sign_out`."""
+        """End a grant by its id, whichever session it belongs to, and return whether this call ended it.
+
+        Its tokens are revoked as in `sign_out`. Raises `StoreUnavailable`.
+        """
         ended = current_state().rotation.ending.sign_out(grant_id)
-        forget_request()
+        reset_request_grants()
         return ended
 
     def sign_out_everywhere(self, user_id: str) -> int:
-        """End all grants of the user, and the sessions that the extension keeps; return how many grants.
+        """End all grants of a user and all of the extension's sessions that they are in.
 
-        All in one transaction (with a ``store`` of your own: grant by grant, at the registered providers), by
-        the user ids of `identify`; then the tokens are revoked at the
-        providers, which may be down. Sessions that Flask-Session keeps live on, without a usable grant.
-        Other processes may use a token for up to ``TOKENROTATE_CACHE_SECONDS`` more.
+        ``user_id`` is the application's id of the user (see `identify`). All of this is one transaction; with
+        a ``store`` of your own, the grants are ended one by one, at the registered providers. Then the tokens
+        are revoked as in `sign_out`. Returns the number of grants that were ended.
+
+        Sessions of Flask-Session's back ends are not ended, but they have no usable grant; there, another
+        process may use a token for up to ``TOKENROTATE_CACHE_SECONDS`` more. Raises `StoreUnavailable`.
         """
         return sign_out_everywhere(current_state(), user_id)

@@ -1,4 +1,4 @@
-"""What an operator runs on the database of one application; each part is imported when it is used."""
+"""What an operator runs on the database of an application. Each operation is imported when it is used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def new_key() -> str:
 
 
 class Maintenance:
-    """The commands and the doctor's checks on the whole database; errors as in `ports.GrantStore`."""
+    """The operations on the whole database. Errors are as in `rotation.ports.GrantStore`."""
 
     def __init__(self, database: Database, sealer: Sealer) -> None:
         self._database = database
@@ -28,7 +28,7 @@ class Maintenance:
 
     @property
     def key_fingerprints(self) -> tuple[str, ...]:
-        """The fingerprints of the configured keys, that of the encrypting key first."""
+        """The fingerprints of the configured keys; the first key encrypts."""
         return self._sealer.fingerprints
 
     def create_tables(self) -> None:
@@ -44,13 +44,13 @@ class Maintenance:
         return Audit(self._database).history(grant_id)
 
     def breaches(self) -> list[Breach]:
-        """Return what in the ledger contradicts the protocol; normally nothing."""
+        """Return the breaches of the protocol in the ledger; normally none."""
         from .storage.operations.audit import Audit
 
         return Audit(self._database).breaches()
 
     def prune_ledger(self, *, days: float) -> int:
-        """Delete redemptions older than ``days`` that nothing depends on; return how many."""
+        """Delete redemptions older than ``days`` that no stored token depends on; return the number."""
         from .storage.operations.audit import Audit
 
         return Audit(self._database).prune(days=days)
@@ -62,13 +62,13 @@ class Maintenance:
         return survey(self._database, self._sealer, sample=sample)
 
     def grants_by_key(self) -> dict[str, int]:
-        """Count the grants by the fingerprint of the key that sealed them."""
+        """Return the number of grants by the fingerprint of the key that encrypted them."""
         from .storage.operations.survey import grants_by_key
 
         return grants_by_key(self._database)
 
     def reseal(self) -> Resealed:
-        """Reseal all grants with the first key; return how many rows were resealed, skipped, unreadable."""
+        """Encrypt all grants with the first key; return how many were resealed, skipped or unreadable."""
         from .storage.operations.reseal import reseal, total
 
         return total(reseal(self._database, self._sealer))

@@ -1,7 +1,7 @@
-"""The kinds of settings: each makes a field of `Settings` with its default, its check and its description.
+"""The kinds of settings. Each function makes a field of `Settings` with its default, check and description.
 
-A check takes the key and the value, and returns the value as the application uses it. It raises
-`ConfigurationError`, which shows numbers only: any other value may be a secret.
+A check takes the key and the value, and returns the value to use. It raises `ConfigurationError`, whose
+message shows numbers only, because any other value may be a secret.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Check = Callable[[str, object], object]
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What a field's metadata says under ``"setting"``.
+    """The metadata of a field, under ``"setting"``.
 
-    ``default`` is the default as documentation shows it, ``meaning`` is one line of Markdown.
+    ``default`` is the default as the documentation shows it; ``meaning`` is one line of Markdown.
     """
 
     check: Check
@@ -31,7 +31,7 @@ class Described:
 
 
 def seconds(default: float, meaning: str, *, may_be_zero: bool = False) -> float:
-    """Return a duration: a number of seconds or a ``timedelta``."""
+    """A duration: a number of seconds or a ``timedelta``."""
 
     def check(key: str, value: object) -> float:
         number = _number(key, value.total_seconds() if isinstance(value, timedelta) else value)
@@ -43,7 +43,7 @@ def seconds(default: float, meaning: str, *, may_be_zero: bool = False) -> float
 
 
 def count(default: int, meaning: str) -> int:
-    """Return a whole number that is not negative."""
+    """A whole number that is not negative."""
 
     def check(key: str, value: object) -> int:
         number = _number(key, value)
@@ -55,7 +55,7 @@ def count(default: int, meaning: str) -> int:
 
 
 def flag(default: bool, meaning: str) -> bool:
-    """Return True or False."""
+    """True or False."""
 
     def check(key: str, value: object) -> bool:
         return value if isinstance(value, bool) else _refuse(key, value, "True or False")
@@ -64,7 +64,7 @@ def flag(default: bool, meaning: str) -> bool:
 
 
 def optional_text(default: str, meaning: str) -> str | None:
-    """Return a string, or None for the ``default`` that is described. Its value is not printed."""
+    """A string, or None for the ``default`` that is described. Its value is not printed."""
 
     def check(key: str, value: object) -> str | None:
         return value if value is None or isinstance(value, str) else _refuse(key, value, "a string")
@@ -73,7 +73,7 @@ def optional_text(default: str, meaning: str) -> str | None:
 
 
 def origin(default: str, meaning: str) -> str | None:
-    """Return scheme, host and port of a web site, or None for the ``default`` that is described."""
+    """Scheme, host and port of a web site, or None for the ``default`` that is described."""
 
     def check(key: str, value: object) -> str | None:
         if value is not None and not isinstance(value, str):
@@ -84,7 +84,7 @@ def origin(default: str, meaning: str) -> str | None:
 
 
 def path(default: str, meaning: str) -> str:
-    """Return the beginning of a URL's path."""
+    """The beginning of a URL's path."""
 
     def check(key: str, value: object) -> str:
         if not isinstance(value, str):
@@ -97,7 +97,7 @@ def path(default: str, meaning: str) -> str:
 
 
 def words(default: str, meaning: str) -> tuple[str, ...]:
-    """Return strings: a list, or one string with commas. Empty for the ``default`` that is described."""
+    """Strings: a list, or one string with commas. Empty for the ``default`` that is described."""
 
     def check(key: str, value: object) -> tuple[str, ...]:
         given = value.split(",") if isinstance(value, str) else value
@@ -109,7 +109,7 @@ def words(default: str, meaning: str) -> tuple[str, ...]:
 
 
 def mapping(meaning: str) -> Mapping[str, Any]:
-    """Return a mapping, empty by default. Its value is not printed."""
+    """A mapping, empty by default. Its value is not printed."""
 
     def check(key: str, value: object) -> Mapping[str, Any]:
         return value if isinstance(value, Mapping) else _refuse(key, value, "a mapping")

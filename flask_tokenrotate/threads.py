@@ -1,8 +1,8 @@
-"""The rotation threads: where a process redeems refresh tokens while its requests go on.
+"""The rotation threads: a process redeems refresh tokens on them while its requests continue.
 
-Each provider has a few daemon threads of its own, so that a slow one keeps none from the others. They are
-started when there is work, and end when there has been none for `IDLE_SECONDS`. Under gevent's patches they
-are greenlets. A forked child starts with none.
+Each provider has its own daemon threads, so that a slow provider does not delay the others. They are started
+when there is work, and end after `IDLE_SECONDS` without work. Under gevent's patches they are greenlets. A
+forked child starts without threads.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ IDLE_SECONDS = 10.0
 """How long a thread without work waits for more before it ends."""
 
 ABORT_SECONDS = 5.0
-"""How long calls that are aborted at exit may take to write that they are in doubt."""
+"""How long calls that are aborted at exit have to write that they are in doubt."""
 
 _FROZEN_BETWEEN_REQUESTS = ("AWS_LAMBDA_FUNCTION_NAME", "FUNCTIONS_WORKER_RUNTIME", "K_SERVICE", "VERCEL")
-"""Variables that AWS Lambda, Azure Functions, Cloud Run and Vercel set: such a process may get no processor
-time after its response, so that nothing can go on in the background."""
+"""Environment variables of AWS Lambda, Azure Functions, Cloud Run and Vercel. There, a process may get no
+processor time after its response, so nothing can run in the background."""
 
 
 def threads_can_run() -> bool:
-    """Return whether a thread of this process runs beside its requests.
+    """Return whether threads of this process run while no request does.
 
-    Not in processes that are frozen between requests, and not under uWSGI without ``enable-threads``.
+    They do not in processes that are frozen between requests, nor under uWSGI without ``enable-threads``.
     """
     if any(name in os.environ for name in _FROZEN_BETWEEN_REQUESTS):
         return False
@@ -52,12 +52,12 @@ def threads_can_run() -> bool:
 
 
 class _ForkedAway(BaseException):
-    """A greenlet of the parent runs on in a forked child: its redemption goes on there, not here."""
+    """A greenlet of the parent also runs in a forked child. The parent continues its redemption."""
 
 
 @dataclass(slots=True)
 class _Pool:
-    """The threads of one provider: how many there are, how many of them work, and the work that waits."""
+    """The threads of one provider: their number, how many of them work, and the queued work."""
 
     threads: int = 0
     working: int = 0
@@ -65,15 +65,15 @@ class _Pool:
 
     @property
     def in_progress(self) -> int:
-        """How much work there is, begun or not."""
+        """How much work is running or queued."""
         return self.working + len(self.queue)
 
 
 class RotationThreads:
-    """Threads of this process for each provider; the contract is `rotation.ports.Threads`.
+    """The rotation threads of this process; implements `rotation.ports.Threads`.
 
-    ``limit``: how many for each provider at most. ``drain_seconds``: how long work in progress may go on when
-    the process exits; what then still waits for a provider is aborted.
+    ``limit`` is the maximum for each provider. ``drain_seconds`` is for how long work in progress continues
+    when the process exits; calls that have no response by then are aborted.
     """
 
     in_background = True
@@ -91,14 +91,14 @@ class RotationThreads:
 
     @property
     def are_closing(self) -> bool:
-        """Whether calls that still wait for a provider have to give up, because the process exits."""
-        # Only threads of the pools can be forked away. Work may run in its caller, too.
+        """Whether calls that wait for a response must be aborted, because the process exits."""
+        # Only a thread of a pool can find itself in a forked child. Work may also run in its caller.
         if getattr(self._of_thread, "process", None) not in (None, os.getpid()):
             raise _ForkedAway
         return self._is_closing
 
     def run(self, provider: str, work: Work, *, ahead: bool) -> bool:
-        """Run ``work`` on a thread for ``provider``; False where nobody waits for it and too few are free."""
+        """Run ``work`` on a thread of ``provider``; return False if it is ``ahead`` and too few are free."""
         with self._changed:
             self._drain_at_exit()
             pool = self._pools.setdefault(provider, _Pool())
@@ -119,7 +119,7 @@ class RotationThreads:
         try:
             thread.start()
         except RuntimeError:
-            # The system gives no more threads, or the interpreter is ending.
+            # The system's limit of threads is reached, or the interpreter is shutting down.
             return pool.threads > 0
         pool.threads += 1
         return True
@@ -135,7 +135,7 @@ class RotationThreads:
         return True
 
     def _serve(self, pool: _Pool, process: int) -> None:
-        """Do the provider's work, one piece after the other, until there has been none for a while."""
+        """Do the provider's work, until there has been none for a while."""
         self._of_thread.process = process
         try:
             while (work := self._next(pool, process)) is not None:
@@ -143,16 +143,16 @@ class RotationThreads:
         except _ForkedAway:
             pass
         except BaseException:
-            # What ends a thread (a greenlet that is killed, say) must not leave it counted.
+            # A thread that ends in another way (a killed greenlet, say) must not be counted any more.
             with self._changed:
                 pool.threads -= 1
             raise
 
     def _next(self, pool: _Pool, process: int) -> Work | None:
-        """Wait for work and take it over; None: the thread, which counts no longer, ends."""
+        """Wait for work and return it. None: the thread ends, and is no longer counted."""
         with self._changed:
             self._changed.wait_for(lambda: pool.queue, IDLE_SECONDS)
-            # A greenlet lives on in a forked child, whose work this is not.
+            # A greenlet also runs in a forked child, where the work must not be done.
             if not pool.queue or os.getpid() != process:
                 pool.threads -= 1
                 return None
@@ -178,10 +178,10 @@ class RotationThreads:
         return not any(pool.in_progress for pool in self._pools.values())
 
     def drain(self) -> None:
-        """Let work in progress end for ``drain_seconds``, then abort the calls that still wait (at exit).
+        """At exit, wait ``drain_seconds`` for work in progress, then abort the calls that still wait.
 
-        They write that their grants are in doubt. Daemon threads are simply gone when the interpreter ends,
-        and a redemption that ends so loses the refresh token that it spent.
+        They write that their grants are in doubt. Without this, daemon threads would disappear when the
+        interpreter ends, and the new tokens of a redemption in progress would be lost.
         """
         if self._process == os.getpid() and not self.wait_until_idle(self._drain_seconds):
             self._is_closing = True
@@ -189,13 +189,13 @@ class RotationThreads:
                 logger.warning("the process ends while redemptions are still in progress")
 
     def _drain_at_exit(self) -> None:
-        """Once for each process that has such work: a handler of the parent's says nothing of the child."""
+        """Register `drain`, once for each process: a forked child does not use the parent's handler."""
         if self._process != os.getpid():
             self._process = os.getpid()
             atexit.register(self.drain)
 
     def _reset(self) -> None:
-        """In a forked child: no thread of the parent's is here, and one may have held the lock."""
+        """Start again in a forked child: it has no thread of the parent, and one may have held the lock."""
         self._changed = threading.Condition()
         self._pools = {}
         self._process = None
@@ -203,7 +203,7 @@ class RotationThreads:
 
 
 class CallersThread:
-    """Runs work in the caller, where no other thread can run; the contract is `rotation.ports.Threads`."""
+    """Runs work in its caller, if threads cannot run; implements `rotation.ports.Threads`."""
 
     in_background = False
     are_closing = False
@@ -214,5 +214,5 @@ class CallersThread:
         return True
 
     def wait_until_idle(self, seconds: float) -> bool:
-        """Return True: nothing goes on in the background."""
+        """Return True: nothing runs in the background."""
         return True

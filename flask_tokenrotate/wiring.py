@@ -1,4 +1,4 @@
-"""Wires an application: makes the parts from its settings and hangs them on it."""
+"""Makes the parts of an application from its settings, and passes them to each other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flask import Flask
 
@@ -14,9 +14,10 @@ from .clock import SystemClock
 from .config import Settings
 from .errors import ConfigurationError
 from .maintenance import Maintenance
+from .provider import Provider
+from .providers.authorize import authorization_url
 from .providers.connections import SharedConnections
 from .providers.endpoint import OAuthEndpoint
-from .providers.profile import Provider
 from .providers.redaction import install_redaction
 from .providers.registry import Providers
 from .providers.token_session import TokenSession
@@ -24,10 +25,9 @@ from .rotation.assembly import Rotation
 from .rotation.holding import Timing
 from .rotation.ports import GrantStore
 from .rotation.protocol import Policy
-from .rotation.token_sets import TokenSets
-from .rotation.tokens import Grant
 from .sessions.chosen_interface import set_up_sessions
 from .sessions.interface import ServerSessionInterface
+from .sessions.joined_grants import JoinedGrants
 from .sessions.store import SqlSessionStore
 from .storage.attempts import SqlAttemptStore
 from .storage.database.engine import Database
@@ -37,11 +37,11 @@ from .storage.sealed.rescue_files import RescueFiles
 from .storage.sealed.sealing import sealer_from
 from .threads import CallersThread, RotationThreads, threads_can_run
 from .web.before_request import load_session
-from .web.commands import Commands
+from .web.cli import tokenrotate
 from .web.error_responses import error_response, register_error_handler
-from .web.login import blueprint
 from .web.signals import SignalObserver
 from .web.state import EXTENSION, Identify, State
+from .web.views import blueprint
 
 if TYPE_CHECKING:
     from .application_engine import ApplicationEngine
@@ -51,10 +51,10 @@ def set_up(
     app: Flask,
     engine: ApplicationEngine | None,
     store: GrantStore | None,
-    registered: Mapping[str, Mapping[str, Any]],
+    registered: Mapping[str, Mapping[str, object]],
     identify: Callable[[], Identify | None],
 ) -> None:
-    """Set the extension up for ``app``; see `TokenRotate.init_app`."""
+    """Set up the extension for ``app``; see `TokenRotate.init_app`."""
     settings = Settings.from_config(app.config)
     install_redaction()
     state = _state(app, settings, engine, store, registered, identify)
@@ -66,7 +66,7 @@ def set_up(
     )
     app.before_request(load_session(app, state))
     app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
-    app.cli.add_command(Commands("tokenrotate"))
+    app.cli.add_command(tokenrotate)
     register_error_handler(app)
 
 
@@ -75,19 +75,18 @@ def _state(
     settings: Settings,
     engine: ApplicationEngine | None,
     store: GrantStore | None,
-    registered: Mapping[str, Mapping[str, Any]],
+    registered: Mapping[str, Mapping[str, object]],
     identify: Callable[[], Identify | None],
 ) -> State:
+    # The parts in the order in which they need each other.
     providers = Providers(registered, settings.providers, functools.partial(_policy, settings))
     clock = SystemClock()
     database = _database(app, settings, engine)
-    former = app.config.get("SECRET_KEY_FALLBACKS") or ()
-    sealer = sealer_from(settings.encryption_keys, app.secret_key, former)
-    rescue = RescueFiles(Path(app.instance_path, settings.rescue_dir or "tokenrotate-rescue"), sealer)
+    fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or ()
+    sealer = sealer_from(settings.encryption_keys, app.secret_key, fallbacks)
     rows = SqlGrantStore(database, sealer, notifies=settings.listen)
     grants: GrantStore = rows if store is None else store
-    attempts = SqlAttemptStore(database, sealer)
-    sessions = SqlSessionStore(database, clock)
+    attempts, sessions = SqlAttemptStore(database, sealer), SqlSessionStore(database, clock)
     endpoint = OAuthEndpoint(providers.get, clock, connect_seconds=settings.connect_seconds)
     threads = _threads(settings, clock)
     rotation = Rotation(
@@ -95,7 +94,7 @@ def _state(
         endpoint=endpoint,
         clock=clock,
         observer=SignalObserver(app),
-        rescue=rescue,
+        rescue=RescueFiles(Path(app.instance_path, settings.rescue_dir or "tokenrotate-rescue"), sealer),
         wakeups=Listener(database, clock, enabled=settings.listen and store is None),
         threads=threads,
         policy_for=providers.policy,
@@ -109,15 +108,14 @@ def _state(
         grants=grants,
         attempts=attempts,
         sessions=sessions,
-        end_everywhere=sessions.end_everywhere
-        if store is None
-        else _end_everywhere(store, sessions, providers),
         maintenance=Maintenance(database, sealer),
-        endpoint=endpoint,
+        authorization_url=authorization_url,
+        exchange=endpoint.exchange,
+        userinfo=endpoint.userinfo,
         api=functools.partial(TokenSession, SharedConnections()),
         rotation=rotation,
         threads=threads,
-        read_row=None if store is not None else _row_reader(rows, rotation.token_sets),
+        joined_grants=JoinedGrants(rows.grant_from, rotation.token_sets) if store is None else None,
         clock=clock,
         provider=providers.get,
         provider_names=providers.names,
@@ -126,49 +124,19 @@ def _state(
     )
 
 
-def _end_everywhere(
-    store: GrantStore, sessions: SqlSessionStore, providers: Providers
-) -> Callable[[str], list[str]]:
-    """Return what ends a user's sessions, and then the grants in a store of the application's own."""
-
-    def end_everywhere(user_id: str) -> list[str]:
-        ended = sessions.end_everywhere(user_id)
-        for provider in providers.names():
-            while (grant_id := store.find(user_id, provider)) is not None:
-                if store.end(grant_id, "signed_out"):
-                    ended.append(grant_id)
-        return ended
-
-    return end_everywhere
-
-
 def _database(app: Flask, settings: Settings, engine: ApplicationEngine | None) -> Database:
     if engine is not None:
         if settings.database_uri is not None:
             raise ConfigurationError(
-                "TokenRotate was given an engine and TOKENROTATE_DATABASE_URI; use one of the two."
+                "TokenRotate got both an engine and TOKENROTATE_DATABASE_URI. Use one of the two."
             )
         return Database.from_application(engine)
     uri = settings.database_uri or f"sqlite:///{os.path.join(app.instance_path, 'tokenrotate.sqlite3')}"
     return Database.from_uri(uri, settings.engine_options, folder=app.instance_path)
 
 
-def _row_reader(grants: SqlGrantStore, token_sets: TokenSets) -> Callable[[Any], Grant]:
-    """Return what makes a grant of a row that was read with its session, and decrypts it only once."""
-
-    def read(row: Any) -> Grant:
-        state = (row.token_version, row.provider, row.user_id, row.subject)
-        known = token_sets.get(row.id, state)
-        grant = grants.grant_from(row, known)
-        if known is None:
-            token_sets.put(row.id, state, grant.tokens)
-        return grant
-
-    return read
-
-
 def _threads(settings: Settings, clock: SystemClock) -> RotationThreads | CallersThread:
-    """Return where redemptions run: in the background, unless that is switched off or cannot be."""
+    """Return what redemptions run on: threads, unless they are switched off or cannot run here."""
     if settings.rotation_threads and threads_can_run():
         return RotationThreads(clock, limit=settings.rotation_threads, drain_seconds=settings.drain_seconds)
     return CallersThread()

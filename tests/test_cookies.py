@@ -10,8 +10,9 @@ from flask import Flask, session
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from flask_tokenrotate import cookies
 from flask_tokenrotate.testing import FakeProvider
-from flask_tokenrotate.web import login
+from flask_tokenrotate.web import browser_binding
 from tests.web.conftest import MakeApp
 from tests.web.conftest import make_app as make_app
 
@@ -88,9 +89,16 @@ def test_a_sign_in_in_debug_mode_on_the_local_network(make_app: MakeApp, fake_pr
     assert (response.status_code, response.json["user"]) == (200, "alice")
 
 
+class _SecureAlways:
+    """A rule of its own for the attempt's cookie, in place of `cookies`."""
+
+    host_bound = staticmethod(cookies.host_bound)
+    is_secure = staticmethod(lambda *_: True)
+
+
 def test_two_rules_break_it(
     make_app: MakeApp, fake_provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control: an attempt's cookie with a rule of its own is dropped, and nobody is signed in."""
-    monkeypatch.setattr(login, "_is_secure", lambda: True)
+    monkeypatch.setattr(browser_binding, "cookies", _SecureAlways)
     assert sign_in_on_the_lan(make_app, fake_provider).status_code == 401

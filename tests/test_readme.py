@@ -10,10 +10,15 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from flask_tokenrotate import errors
+from flask_tokenrotate.providers.catalogue import CATALOGUE
 from flask_tokenrotate.testing import FakeProvider, LoginAs
 from flask_tokenrotate.web.cli import tokenrotate
 
 ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")] + sorted(
+    ROOT.glob("docs/*.md")
+)
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
@@ -83,14 +88,52 @@ def test_the_users_test_passes(
     client = names["app"].test_client()
     at_spotify(client, "alice")
     assert client.get("/me").json["because"] == "missing_scopes"
+    assert client.get("/library").json == {"items": []}
     assert names["nightly"](names["app"], "alice") == {"items": []}
 
 
 def test_every_module_named_exists() -> None:
     """The reading order names files that are there."""
-    for path in re.findall(r"`((?:flask_tokenrotate|web|rotation)/[a-z_/]+\.py)`", README):
+    paths = re.findall(r"`((?:flask_tokenrotate|web|rotation)/[a-z_/]+\.py)`", README)
+    assert "rotation/asking.py" in paths
+    for path in paths:
         full = path if path.startswith("flask_tokenrotate/") else f"flask_tokenrotate/{path}"
         assert (ROOT / full).exists(), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
+    """To a file that is there, and to a heading of it."""
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+        path, _, heading = target.partition("#")
+        linked = (page.parent / path) if path else page
+        assert linked.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, (
+                target
+            )
+
+
+def test_every_provider_of_the_catalogue_is_named() -> None:
+    """The README's list is the catalogue's."""
+    (listed,) = re.findall(r"facts, with their sources, for\s([^:]+):", README)
+    assert {name.lower() for name in re.split(r",\s|\sand\s", listed)} == set(CATALOGUE)
+
+
+def test_every_error_is_in_the_table() -> None:
+    """With its HTTP status, but for the one that no request gets."""
+    table = README.partition("| exception |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:]]
+    named = {name: response for names, response, _ in rows for name in re.findall(r"`(\w+)`", names)}
+    tree = {
+        error
+        for error in vars(errors).values()
+        if isinstance(error, type) and issubclass(error, errors.TokenRotateError)
+    }
+    assert set(named) == {error.__name__ for error in tree}
+    for error in tree - {errors.RescueFailed}:
+        assert str(error.status) in named[error.__name__], error.__name__
 
 
 def test_every_command_named_exists() -> None:

@@ -22,6 +22,8 @@ from flask_tokenrotate.threads import (
     threads_can_run,
 )
 
+from .forked import in_forked_child
+
 LONGEST = 10.0
 """Seconds until a test that hangs fails."""
 
@@ -316,17 +318,6 @@ def in_thread(work: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
-
-
-def in_forked_child(work: Callable[[], bool]) -> bool:
-    """Return whether ``work`` returned True in the child of a real fork."""
-    child = os.fork()
-    if child == 0:
-        try:
-            os._exit(0 if work() else 1)
-        finally:
-            os._exit(2)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
 
 from oauthlib.common import add_params_to_uri
 
+from ..attempts import Attempt
+from ..provider import Provider
 from ..rotation.tokens import Secret
-from .profile import Provider
 
 
 def code_challenge(verifier: Secret) -> str:
@@ -18,32 +18,22 @@ def code_challenge(verifier: Secret) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
 
 
-def authorization_url(
-    provider: Provider,
-    *,
-    redirect_uri: str,
-    state: Secret,
-    verifier: Secret,
-    nonce: Secret | None = None,
-    scopes: Iterable[str] | None = None,
-) -> str:
-    """Return the authorization request (RFC 6749 section 4.1.1) with PKCE S256, which is always on.
+def authorization_url(provider: Provider, attempt: Attempt, state: Secret) -> str:
+    """Return the authorization request of ``attempt`` (RFC 6749 section 4.1.1), always with PKCE S256.
 
-    ``scopes`` default to the provider's. The profile's ``authorize_params`` cannot change what the protocol
-    sets itself. A query that the endpoint already has is kept.
+    The profile's ``authorize_params`` cannot change what the protocol sets itself. A query that the endpoint
+    already has is kept.
     """
-    wanted = provider.scopes if scopes is None else tuple(scopes)
     params = {
         **provider.authorize_params,
         "response_type": "code",
         "client_id": provider.client_id,
-        "redirect_uri": redirect_uri,
+        "redirect_uri": attempt.redirect_uri,
         "state": state.reveal(),
-        "code_challenge": code_challenge(verifier),
+        "code_challenge": code_challenge(attempt.verifier),
         "code_challenge_method": "S256",
+        "nonce": attempt.nonce.reveal(),
     }
-    if wanted:
-        params["scope"] = " ".join(wanted)
-    if nonce is not None:
-        params["nonce"] = nonce.reveal()
+    if attempt.scopes:
+        params["scope"] = " ".join(sorted(attempt.scopes))
     return str(add_params_to_uri(provider.authorization_endpoint, list(params.items())))

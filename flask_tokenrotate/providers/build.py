@@ -9,11 +9,11 @@ from dataclasses import fields
 from typing import Any, Literal, get_args
 
 from ..errors import ConfigurationError
+from ..provider import ENDPOINTS, ClientAuth, Provider, how_to_set
 from ..rotation.protocol import OnUnknown
 from ..rotation.token_response import ResponseRules
 from ..rotation.tokens import Secret, parse_scopes
 from ..suggestions import did_you_mean
-from .profile import ENDPOINTS, ClientAuth, Provider, how_to_set
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:/-]*")

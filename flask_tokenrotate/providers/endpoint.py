@@ -9,13 +9,14 @@ from urllib.parse import quote_plus, urlencode
 
 from oauthlib.oauth2 import WebApplicationClient
 
+from ..attempts import Attempt
 from ..errors import ProviderUnavailable, SignInFailed
+from ..provider import Provider
 from ..rotation.http_response import HttpResponse, NoResponse
 from ..rotation.ports import Clock
 from ..rotation.tokens import Secret, TokenSet
 from ..rotation.verdict import NOT_PROCESSED, Verdict, verdict
 from .call import Call
-from .profile import Provider
 from .transport import send
 
 REVOKE_SECONDS = 5.0
@@ -50,15 +51,16 @@ class OAuthEndpoint:
         )
         return self._ask_for_tokens(profile, body, self._call(send_by, keep_waiting))
 
-    def exchange(
-        self, provider: str, code: Secret, *, verifier: Secret, redirect_uri: str, deadline: float
-    ) -> Verdict:
-        """Post an authorization code once, with its PKCE verifier, and return what the response meant."""
-        profile = self._providers(provider)
+    def exchange(self, attempt: Attempt, code: Secret, deadline: float) -> Verdict:
+        """Post the authorization code of ``attempt`` once (RFC 6749 section 4.1.3), with its PKCE verifier.
+
+        Returns what the response meant.
+        """
+        profile = self._providers(attempt.provider)
         body = WebApplicationClient(profile.client_id).prepare_request_body(
             code=code.reveal(),
-            redirect_uri=redirect_uri,
-            code_verifier=verifier.reveal(),
+            redirect_uri=attempt.redirect_uri,
+            code_verifier=attempt.verifier.reveal(),
             body=urlencode(profile.token_params),
             include_client_id=False,
         )
@@ -81,7 +83,7 @@ class OAuthEndpoint:
         outcomes = [self._post(profile, url, urlencode(form), self._call_until(deadline)) for form in forms]
         return isinstance(outcomes[0], HttpResponse) and 200 <= outcomes[0].status < 300
 
-    def userinfo(self, provider: str, access_token: Secret, *, deadline: float) -> dict[str, object]:
+    def userinfo(self, provider: str, access_token: Secret, deadline: float) -> dict[str, object]:
         """Return what the provider says about the user.
 
         Raises `ProviderUnavailable` when it does not respond or is busy, and `SignInFailed` when it

@@ -12,9 +12,9 @@ from .catalogue import Parameters
 if TYPE_CHECKING:
     from typing import Literal
 
+    from ..provider import ClientAuth
     from ..rotation.protocol import OnUnknown
     from ..rotation.tokens import Secret
-    from .profile import ClientAuth
 
 
 class ProviderOptions(Parameters, total=False):

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..errors import UnknownProvider
+from ..provider import Provider
 from ..rotation.protocol import Policy
 from .build import build_provider
-from .profile import Provider
 
 Options = Mapping[str, object]
 

@@ -25,10 +25,10 @@ from requests_oauthlib import OAuth2Session
 from ..errors import ConfigurationError, InvalidTokenResponse, SignInRequired
 from ..rotation.sighting import Fresh
 from ..rotation.tokens import Secret
+from ..secure_urls import check_url
 from .connections import SharedConnections
 from .repeating import how_to_repeat
 from .transport import ignore_surroundings
-from .urls import check_url
 
 TIMEOUT = (3.0, 30.0)
 """Seconds to connect, and seconds between two bytes of the response."""

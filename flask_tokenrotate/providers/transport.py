@@ -33,8 +33,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NewConnectionError
 
 from ..rotation.http_response import HttpResponse, NoResponse
+from ..secure_urls import check_url
 from .call import Call
-from .urls import check_url
 
 MAX_BODY = 1024 * 1024
 """Bytes that are read of a response, and that it may have after decompression."""

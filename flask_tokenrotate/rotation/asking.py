@@ -16,7 +16,8 @@ from ..errors import (
 from .ahead import Ahead
 from .breaker import Breaker
 from .cache import GrantCache
-from .flights import Flight, Flights
+from .flight import Flight
+from .flights import Flights
 from .outcomes import Overtaken
 from .ports import Clock, Wakeups
 from .protocol import (
@@ -108,6 +109,7 @@ class Asking:
                     step.epoch = self._cache.epoch
                     waiting.look()
                     step.seen = self._rows.load(wish.grant_id)
+                    step.has_read = True
                 found = self._look(step, step.seen)
                 if isinstance(found, Fresh):
                     return found
@@ -117,7 +119,9 @@ class Asking:
         """Return a token set; or the row as it is known now, or None to read it again."""
         grant, wish, waiting = seen.grant, step.wish, step.waiting
         waiting.found(grant)
-        self._cache.put(seen, step.epoch)
+        if step.has_read:
+            # What the caller brought may have been read before a sign-out that the epoch is from after.
+            self._cache.put(seen, step.epoch)
         if step.has_begun_before(grant) and grant.end_reason is None and self._is_valid(seen):
             return self._windows.to_its_end(seen, waiting.origin, wish.min_ttl)
         policy = self._windows.policy(grant, wish.min_ttl)
@@ -203,13 +207,14 @@ class Asking:
 class _Step:
     """How far one request has come: the row that it acts on next, and the token version it began with."""
 
-    __slots__ = ("_began_with", "epoch", "seen", "stopped_waiting", "waiting", "wish")
+    __slots__ = ("_began_with", "epoch", "has_read", "seen", "stopped_waiting", "waiting", "wish")
 
     def __init__(self, wish: Wish, waiting: Waiting, seen: Sighting | None, epoch: int) -> None:
         self.wish = wish
         self.waiting = waiting
         self.seen = seen
         self.epoch = epoch
+        self.has_read = False
         self.stopped_waiting = False
         self._began_with: int | None = None
 

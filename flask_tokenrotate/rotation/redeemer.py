@@ -14,17 +14,18 @@ import os
 import random
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol, assert_never
+from typing import assert_never
 
 from ..errors import ProviderUnavailable, StoreUnavailable
 from .backoff import backoff
 from .breaker import Breaker
+from .flight import Flight
 from .holding import Holding, Timing
 from .id_token import is_another_user
 from .outcomes import Overtaken, SaveOutcome
-from .ports import Clock, EventName, GrantStore, Threads, TokenEndpoint
+from .ports import Clock, GrantStore, Threads, TokenEndpoint
 from .protocol import Policy
 from .revocation import Revocation
 from .rotation_times import RotationTimes
@@ -35,17 +36,6 @@ from .verdict import Effect, NotPosted, Refused, Rotated, Verdict
 from .writing import until_written
 
 logger = logging.getLogger("flask_tokenrotate")
-
-
-class Flight(Protocol):
-    """What a redemption reports to the flight that it belongs to (`flights.Flight`)."""
-
-    claimed_at: float | None
-    is_probe: bool
-
-    def note(self, name: EventName, grant: Grant, facts: Mapping[str, Any]) -> None:
-        """Keep a notice for the observer until the flight has landed."""
-        ...
 
 
 def this_worker() -> str:

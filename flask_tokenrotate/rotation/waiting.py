@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from .flights import Flight
+from .flight import Flight
 from .ports import Clock, Watch
 from .protocol import Freshness, InDoubt, Policy, Wait, freshness
 from .rotation_times import RotationTimes

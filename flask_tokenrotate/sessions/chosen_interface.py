@@ -15,13 +15,18 @@ def set_up_sessions(app: Flask, ours: Callable[[], SessionInterface], *, allow_c
     """Give ``app`` server-side sessions if it has none.
 
     An interface that the application has set is kept. Where only ``SESSION_TYPE`` is set, Flask-Session is
-    set up; otherwise what ``ours`` returns. Raises `ConfigurationError`.
+    set up; otherwise what ``ours`` returns, and ``SESSION_COOKIE_SAMESITE`` becomes ``"Lax"`` where it is not
+    set. Raises `ConfigurationError`.
     """
     if type(app.session_interface) is SecureCookieSessionInterface:
         if app.config.get("SESSION_TYPE"):
             _set_up_flask_session(app)
         elif not allow_cookie_sessions:
             app.session_interface = ours()
+            if app.config["SESSION_COOKIE_SAMESITE"] is None:
+                # Flask leaves it to the browser, and not every browser has a safe default. The callback
+                # arrives by a cross-site link, which "Lax" allows.
+                app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
     refuse_cookie_sessions(app, allow_cookie_sessions=allow_cookie_sessions)
 
 

@@ -111,10 +111,6 @@ class ServerSessionInterface(ServerSideSessionInterface):  # type: ignore[misc]
         """As every cookie of this extension: see `cookies.is_secure`."""
         return cookies.is_secure(app, _request())
 
-    def get_cookie_samesite(self, app: Flask) -> str:
-        """Lax unless the application says otherwise: the callback arrives by a cross-site link."""
-        return app.config["SESSION_COOKIE_SAMESITE"] or "Lax"
-
     def _set_cookie(self, app: Flask, session: ServerSession, response: Response) -> None:
         flags: dict[str, Any] = {
             "domain": self.get_cookie_domain(app),

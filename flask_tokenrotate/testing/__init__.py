@@ -1,4 +1,4 @@
-"""What tests need: a strict provider with faults on demand, stores in memory, a clock moved by hand."""
+"""For tests: a strict provider with faults on demand, stores in memory, and a manual clock."""
 
 from __future__ import annotations
 

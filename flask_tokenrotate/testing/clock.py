@@ -1,18 +1,18 @@
-"""A clock that a test moves by hand."""
+"""A clock that a test sets."""
 
 from __future__ import annotations
 
 import threading
 
 EPOCH = 1_700_000_000.0
-"""The database's time when a `ManualClock` is made, in epoch seconds."""
+"""The database's time when a `ManualClock` is created, in seconds since the epoch."""
 
 
 class ManualClock:
-    """The process's clock and the database's in one, moved by `advance`, `sleep` and waiting.
+    """The clock of the process and of the database. `advance`, `sleep` and waiting move it forward.
 
-    Implements `flask_tokenrotate.rotation.ports.Clock`. The stores in memory use `time` as the
-    database's clock; it begins at `EPOCH`.
+    Implements `flask_tokenrotate.rotation.ports.Clock`. The stores in memory use `time` as the clock of the
+    database; it begins at `EPOCH`.
     """
 
     def __init__(self) -> None:
@@ -20,11 +20,11 @@ class ManualClock:
         self._lock = threading.Lock()
 
     def monotonic(self) -> float:
-        """Return the seconds since this clock was made."""
+        """Return the seconds since this clock was created."""
         return self._elapsed
 
     def time(self) -> float:
-        """Return the database's time in epoch seconds."""
+        """Return the database's time in seconds since the epoch."""
         return EPOCH + self._elapsed
 
     def advance(self, seconds: float) -> None:
@@ -33,7 +33,7 @@ class ManualClock:
             self._elapsed += max(seconds, 0.0)
 
     def sleep(self, seconds: float) -> None:
-        """Let ``seconds`` pass at once."""
+        """Move the clock forward by ``seconds``; takes no real time."""
         self.advance(seconds)
 
     def event(self) -> ManualEvent:

@@ -1,4 +1,4 @@
-"""Signs a Flask test client in without a browser and without a redirect."""
+"""Signs in a Flask test client without a browser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .provider import FakeProvider
 
 
 class LoginAs:
-    """Signs test clients in with tokens that ``provider`` issues: the type of the fixture `login_as`."""
+    """The type of the fixture `login_as`: signs in test clients with tokens of ``provider``."""
 
     def __init__(self, provider: FakeProvider) -> None:
         self._provider = provider
@@ -27,9 +27,8 @@ class LoginAs:
     ) -> Grant:
         """Sign ``user`` in on ``client`` and return the grant.
 
-        ``provider`` is the registered name, and may be left out where there is only one.
-        ``expires_in`` is in seconds; 0 or less makes the next request rotate.
-        Raises `UnknownProvider` for a name that is not registered.
+        ``provider`` is the registered name; it may be omitted if only one is registered. ``expires_in`` is in
+        seconds; with 0 or less the next request rotates. Raises `UnknownProvider`.
         """
         minted = self._provider.mint(user, expires_in=expires_in)
         response = TokenResponse(

@@ -1,1 +1,1 @@
-"""Everything that sees Flask: request memo and decorator, sign-in pages, sessions, answers, signals."""
+"""The parts that use Flask: tokens in a request, sign-in views, error responses, signals, commands."""

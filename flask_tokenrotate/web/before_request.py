@@ -1,4 +1,4 @@
-"""The hook before each request: loads the server-side session and its grants, puts the memo on ``g``."""
+"""The ``before_request`` hook: loads the server-side session with its grants, and sets the memo on ``g``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .state import State
 def load_session(app: Flask, state: State) -> Callable[[], None]:
     """Return the hook for ``app``.
 
-    For a view that `require_fresh_token` guards, the session and its grants are loaded in one statement.
-    Other views load them when they first use the session, and a request that uses neither runs no query. The
-    endpoint's view is a hint: a `MethodView`, or a wrapper that hides the guard, loads at first use too.
+    If the view is decorated with `require_fresh_token`, the hook loads the session and its grants in one
+    statement. For other views (also a `MethodView`, or one whose outer decorator hides ours) they are loaded
+    when the session is first used. A request that uses neither runs no query.
     """
 
     def load() -> None:
-        # Not a new one in any case: a hook that ran before may have got a token already.
+        # It may exist already: a hook that ran before this one may have used a token.
         grants = request_grants(app, state)
         state.check_session_interface(app)
         view = app.view_functions.get(grants.request.endpoint or "")

@@ -1,56 +1,54 @@
-"""Why a callback was not accepted, told apart, each with what the person can do."""
+"""The errors of a sign-in that cannot be completed, each with what the user can do."""
 
 from __future__ import annotations
 
 import re
 
 from ..attempts import AttemptMiss
-from ..errors import ProviderUnavailable, SignInFailed, TokenRotateError
+from ..errors import ProviderMisconfigured, ProviderUnavailable, SignInFailed, SignInFailure, TokenRotateError
+from ..rotation.verdict import Busy, Misconfigured, Refused, Verdict
 
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
-_NO_COOKIE = (
-    "no_cookie",
-    "Your browser did not send the cookie that this sign-in began with. Allow cookies for this site, "
-    "do not open the link in another browser, and sign in again.",
-)
-_OTHER_HOST = (
-    "other_host",
-    "The sign-in began at another address of this site (such as localhost instead of 127.0.0.1), whose "
-    "cookie is not sent here. Open the site at this address and sign in again. For the operator: set "
-    "TOKENROTATE_BASE_URL.",
-)
-_EXPIRED = ("expired", "The sign-in took too long and is no longer valid. Sign in again.")
-_ALREADY_USED = (
-    "already_used",
-    "This sign-in was completed already; the page was probably reloaded. Go back to the site, or sign in "
-    "again.",
-)
-_UNKNOWN_STATE = (
-    "unknown_state",
-    "This address does not belong to a sign-in that began here. Sign in again.",
-)
+_MISSES: dict[str, tuple[SignInFailure, str]] = {
+    "no_cookie": (
+        "no_cookie",
+        "Your browser did not send the cookie of this sign-in. Allow cookies for this site, stay in one "
+        "browser, and sign in again.",
+    ),
+    "other_host": (
+        "other_host",
+        "The sign-in began at another host name of this site (such as localhost instead of 127.0.0.1), whose "
+        "cookie is not sent here. Visit the site at this host name and sign in again. For the operator: set "
+        "TOKENROTATE_BASE_URL.",
+    ),
+    "expired": ("expired", "The sign-in took too long and is no longer valid. Sign in again."),
+    "already_used": (
+        "already_used",
+        "This sign-in has already been completed. The page was probably reloaded. Go back to the site, or "
+        "sign in again.",
+    ),
+    "unknown_state": (
+        "unknown_state",
+        "This URL does not belong to a sign-in that began here. Sign in again.",
+    ),
+}
 
 
-def mismatch(provider: str, miss: AttemptMiss, *, begun_here: bool) -> SignInFailed:
-    """Return the error for a state that brought no attempt.
+def attempt_not_found(provider: str, miss: AttemptMiss, *, from_this_host: bool) -> SignInFailed:
+    """Return the error for a state without a usable attempt.
 
-    ``begun_here`` False: the state was made at another host name, so that a missing cookie is no
-    fault of the browser's.
+    With ``from_this_host`` False the state was made at another host name, so the cookie is missing because
+    of the host and not because of the browser.
     """
+    case: str = miss
     if miss in ("no_cookie", "other_browser"):
-        reason, message = _NO_COOKIE if begun_here else _OTHER_HOST
-    elif miss == "expired":
-        reason, message = _EXPIRED
-    elif miss == "already_used":
-        reason, message = _ALREADY_USED
-    else:
-        reason, message = _UNKNOWN_STATE
-    return SignInFailed(provider, reason, message)  # type: ignore[arg-type]
+        case = "no_cookie" if from_this_host else "other_host"
+    return SignInFailed(provider, *_MISSES[case])
 
 
-def other_issuer(provider: str) -> SignInFailed:
-    """Return the error for an response that another authorization server gave (RFC 9207 section 2.4)."""
+def wrong_issuer(provider: str) -> SignInFailed:
+    """Return the error for the response of another authorization server (RFC 9207 section 2.4)."""
     return SignInFailed(
         provider,
         "issuer_mismatch",
@@ -59,21 +57,21 @@ def other_issuer(provider: str) -> SignInFailed:
 
 
 def malformed(provider: str, part: str) -> SignInFailed:
-    """Return the error for an address whose ``part`` no provider sends.
+    """Return the error for a callback whose ``part`` no provider sends.
 
-    A parameter must not be there more than once (RFC 6749 section 3.1).
+    A parameter must not occur more than once (RFC 6749 section 3.1).
     """
     return SignInFailed(
         provider,
         "malformed",
-        f"The {part} of this address is too long, there more than once, or not encoded. Sign in again.",
+        f"The {part} of this URL is too long, occurs more than once, or is not encoded. Sign in again.",
     )
 
 
-def denied_or_broken(provider: str, error: str | None) -> TokenRotateError:
+def provider_error(provider: str, error: str | None) -> TokenRotateError:
     """Return the error for a callback without a code (RFC 6749 section 4.1.2.1).
 
-    The provider's ``error_description`` is not shown: anybody can put words into that address.
+    The ``error_description`` is not shown: anybody can write text into that URL.
     """
     if error == "access_denied":
         return SignInFailed(provider, "denied", f"You did not allow access at {provider!r}.")
@@ -83,3 +81,17 @@ def denied_or_broken(provider: str, error: str | None) -> TokenRotateError:
     return SignInFailed(
         provider, "provider_error", f"{provider!r} could not complete the sign-in ({code}). Sign in again."
     )
+
+
+def exchange_error(provider: str, verdict: Verdict) -> TokenRotateError:
+    """Return the error for a code that was not exchanged for tokens; ``verdict`` says why."""
+    if isinstance(verdict, Misconfigured):
+        return ProviderMisconfigured(provider, verdict.error)
+    if isinstance(verdict, Refused):
+        return SignInFailed(
+            provider,
+            "exchange_failed",
+            f"{provider!r} did not accept the sign-in ({verdict.error}). Try again.",
+        )
+    retry_after = verdict.retry_after if isinstance(verdict, Busy) else None
+    return ProviderUnavailable(provider, retry_after=retry_after or 1.0)

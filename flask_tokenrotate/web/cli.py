@@ -1,44 +1,43 @@
-"""``flask tokenrotate …``: thin commands over plain functions."""
+"""The commands ``flask tokenrotate …``."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
-from flask.cli import AppGroup, with_appcontext
+from flask import current_app
+from flask.cli import AppGroup
 
 from ..errors import TokenRotateError
-from .addresses import callback_path
-from .state import current_state
-
-tokenrotate = AppGroup("tokenrotate", help="Keep OAuth 2 tokens fresh (Flask-TokenRotate).")
+from .state import current_app_object, current_state
+from .urls import callback_path
 
 
-class _Failure(click.ClickException):
-    """One of our errors, shown without a traceback; the exit code is 1."""
+class _Commands(AppGroup):
+    """The group of the commands. It shows our errors without a traceback; the exit code is then 1."""
 
-    def __init__(self, error: TokenRotateError) -> None:
-        super().__init__(str(error))
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TokenRotateError as error:
+            raise click.ClickException(str(error)) from error
+
+
+tokenrotate = _Commands("tokenrotate", help="Keep OAuth 2 tokens fresh (Flask-TokenRotate).")
 
 
 @tokenrotate.command("create-tables")
-@with_appcontext
 def create_tables() -> None:
-    """Create the extension's tables in its database; harmless where they exist."""
-    try:
-        current_state().maintenance.create_tables()
-    except TokenRotateError as error:
-        raise _Failure(error) from error
+    """Create the extension's tables in its database; tables that exist are not changed."""
+    current_state().maintenance.create_tables()
     click.echo("The tables of Flask-TokenRotate exist.")
 
 
 @tokenrotate.command("sweep")
-@with_appcontext
 def sweep() -> None:
-    """Delete expired sessions and sign-in attempts; meant for cron, once a day."""
-    try:
-        for prune in current_state().prune:
-            prune()
-    except TokenRotateError as error:
-        raise _Failure(error) from error
+    """Delete expired sessions and sign-in attempts. Run it once a day, from cron."""
+    for prune in current_state().prune:
+        prune()
     click.echo("Expired sessions and sign-in attempts are deleted.")
 
 
@@ -51,43 +50,36 @@ def print_new_key() -> None:
 
 
 @tokenrotate.command("rotate-keys")
-@with_appcontext
 def rotate_keys() -> None:
     """Encrypt all stored tokens with the first key, while the application runs.
 
-    Give all workers both keys first, the new one in front, then run this; if it is stopped, run it again. A
-    row that no key decrypts is named and left alone; the exit code is then 1.
+    Give all workers both keys first, the new one in front, then run this. If it is stopped, run it again. A
+    row that no key decrypts is printed and not changed; the exit code is then 1.
     """
-    try:
-        # The second pass finds rows that another worker sealed with its own key in the meantime.
-        first, second = current_state().maintenance.reseal(), current_state().maintenance.reseal()
-    except TokenRotateError as error:
-        raise _Failure(error) from error
+    maintenance = current_state().maintenance
+    # The second pass finds rows that another worker encrypted with its own key in the meantime.
+    first, second = maintenance.reseal(), maintenance.reseal()
     click.echo(f"{first.resealed} resealed, {first.skipped} skipped, {len(second.unreadable)} unreadable.")
     for each in second.unreadable:
-        click.echo(f"grant {each.grant_id}: no configured key opens it; sealed with {each.sealed_with}")
+        click.echo(f"grant {each.grant_id}: no configured key decrypts it; encrypted with {each.sealed_with}")
     if second.resealed:
         raise click.ClickException(
-            f"{second.resealed} more were sealed with another key meanwhile: a worker still has it in front. "
-            "Restart all workers with the new key first, then run this again."
+            f"{second.resealed} more were encrypted with another key in the meantime: a worker still has "
+            "that key in front. Restart all workers with the new key first, then run this again."
         )
     if second.unreadable:
         raise click.ClickException("Add the missing key to TOKENROTATE_ENCRYPTION_KEYS and run this again.")
-    click.echo("The other keys may go once the sign-ins under way are over (TOKENROTATE_ATTEMPT_SECONDS).")
+    click.echo(
+        "Remove the other keys when the sign-ins in progress have ended (TOKENROTATE_ATTEMPT_SECONDS)."
+    )
 
 
 @tokenrotate.command("doctor")
-@with_appcontext
 def doctor() -> None:
-    """Check keys, database, providers, sessions and addresses; exit code 1 when one of them fails."""
-    from flask import current_app
-
+    """Check keys, database, providers, sessions and URLs; the exit code is 1 when a check fails."""
     from .doctor import examine
 
-    try:
-        findings = list(examine(current_app._get_current_object(), current_state()))  # type: ignore[attr-defined]
-    except TokenRotateError as error:
-        raise _Failure(error) from error
+    findings = list(examine(current_app_object(), current_state()))
     for finding in findings:
         click.echo(f"{finding.level:4}  {finding.check}: {finding.message}")
         if finding.cure:
@@ -98,30 +90,20 @@ def doctor() -> None:
 
 @tokenrotate.command("urls")
 @click.option("--base-url", help="Public origin, such as https://app.example.com.")
-@with_appcontext
 def urls(base_url: str | None) -> None:
     """Print the redirect_uri to register at each provider."""
-    from flask import current_app
-
-    try:
-        state = current_state()
-        origin = (base_url or state.settings.base_url or "http://127.0.0.1:5000").rstrip("/")
-        with current_app.test_request_context():
-            for name in state.provider_names():
-                click.echo(f"{name}\t{origin}{callback_path(name)}")
-    except TokenRotateError as error:
-        raise _Failure(error) from error
+    state = current_state()
+    origin = (base_url or state.settings.base_url or "http://127.0.0.1:5000").rstrip("/")
+    with current_app.test_request_context():
+        for name in state.provider_names():
+            click.echo(f"{name}\t{origin}{callback_path(name)}")
 
 
 @tokenrotate.command("history")
 @click.argument("grant_id", metavar="GRANT")
-@with_appcontext
 def history(grant_id: str) -> None:
-    """Print what became of each redemption of a grant, oldest first. Times are UTC."""
-    try:
-        redemptions = current_state().maintenance.history(grant_id)
-    except TokenRotateError as error:
-        raise _Failure(error) from error
+    """Print each redemption of a grant with its outcome, oldest first. Times are in UTC."""
+    redemptions = current_state().maintenance.history(grant_id)
     if not redemptions:
         raise click.ClickException(f"The ledger has no redemption of a grant {grant_id!r}.")
     for redemption in redemptions:
@@ -129,13 +111,9 @@ def history(grant_id: str) -> None:
 
 
 @tokenrotate.command("verify")
-@with_appcontext
 def verify() -> None:
-    """Audit the whole ledger; print each breach of the protocol and exit with 1 if there is one."""
-    try:
-        breaches = current_state().maintenance.breaches()
-    except TokenRotateError as error:
-        raise _Failure(error) from error
+    """Audit the whole ledger; print each breach of the protocol. The exit code is 1 if there is one."""
+    breaches = current_state().maintenance.breaches()
     for breach in breaches:
         click.echo(f"{breach.grant_id}: {breach.what}")
     if breaches:
@@ -144,16 +122,12 @@ def verify() -> None:
 
 
 @tokenrotate.command("rescue")
-@with_appcontext
 def rescue() -> None:
-    """Save the token sets that wait in rescue files; exit with 1 if one could not be."""
-    try:
-        saved, errors = current_state().rotation.unsaved.save_rescued()
-    except TokenRotateError as error:
-        raise _Failure(error) from error
+    """Save the token sets that are in rescue files; the exit code is 1 if one could not be saved."""
+    saved, errors = current_state().rotation.unsaved.save_rescued()
     click.echo(f"{saved} rescued token sets were saved.")
-    for failed in errors:
-        click.echo(str(failed), err=True)
+    for error in errors:
+        click.echo(str(error), err=True)
     if errors:
         raise click.ClickException(f"{len(errors)} rescued token sets could not be saved.")
 
@@ -162,13 +136,9 @@ def rescue() -> None:
 @click.option(
     "--days", type=click.FloatRange(min=0), default=90.0, show_default=True, help="Age of what is kept."
 )
-@with_appcontext
 def prune_ledger(days: float) -> None:
-    """Delete old redemptions from the ledger; what the stored tokens depend on stays."""
-    try:
-        pruned = current_state().maintenance.prune_ledger(days=days)
-    except TokenRotateError as error:
-        raise _Failure(error) from error
+    """Delete old redemptions from the ledger, except those that the stored tokens depend on."""
+    pruned = current_state().maintenance.prune_ledger(days=days)
     click.echo(f"{pruned} redemptions older than {days:g} days were deleted.")
 
 

@@ -1,4 +1,4 @@
-"""`current_token`, and the token object for code outside a request."""
+"""`CurrentToken`: `current_token` in a request, and the token objects for other code."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class CurrentToken:
-    """A token that is fresh whenever it is read, and a client for the provider's API.
+    """A token that is fresh whenever it is read, and a client for APIs that accept it.
 
-    Each property checks the clock again, so a stream that outlives a token continues with the next one.
-    Each may therefore raise what `require_fresh_token` raises.
+    Each property checks the clock again, so a streamed response that outlives a token continues with the
+    next one. Each may therefore raise what `require_fresh_token` raises.
     """
 
     def __init__(self, read: Callable[[], Fresh], session: Callable[[], OAuth2Session]) -> None:
-        """``read`` returns the token set to use now, ``session`` what calls APIs with it."""
+        """``read`` returns the token set to use now, ``session`` the session for API calls."""
         self._read = read
         self._session = session
 
@@ -37,18 +37,18 @@ class CurrentToken:
 
     @property
     def access_token(self) -> str:
-        """The access token itself. Prefer `get` and the like, which do not hand it out."""
+        """The access token. Prefer `get`, `post` and so on, which do not expose it."""
         return self._read().seen.grant.tokens.access_token.reveal()
 
     @property
     def expires_at(self) -> datetime | None:
-        """When the access token expires, by the database's clock (aware, UTC); None if unknown."""
+        """When the access token expires (aware, UTC, by the database's clock); None if unknown."""
         expires_at = self._read().tokens.expires_at
         return None if expires_at is None else datetime.fromtimestamp(expires_at, UTC)
 
     @property
     def scopes(self) -> frozenset[str]:
-        """The granted scopes; empty if the provider did not name them."""
+        """The granted scopes; empty if they are not known."""
         return self._read().tokens.scopes or frozenset()
 
     @property
@@ -58,12 +58,12 @@ class CurrentToken:
 
     @property
     def subject(self) -> str | None:
-        """Who the user is at the provider."""
+        """The user's id at the provider; None if it is not known."""
         return self._read().grant.subject
 
     @property
     def user_id(self) -> str | None:
-        """Who the user is to the application (see `TokenRotate.identify`)."""
+        """The user's id in the application (see `TokenRotate.identify`); None if there is none."""
         return self._read().grant.user_id
 
     @property
@@ -73,29 +73,30 @@ class CurrentToken:
 
     @property
     def token_version(self) -> int:
-        """Which token set of the grant this is; 0 is the one of the sign-in."""
+        """A number that grows with each rotation of the grant; 0 for the token set of the sign-in."""
         return self._read().token_version
 
     @property
     def origin(self) -> str:
-        """How this request got it: ``"cache"``, ``"row"``, ``"rotated"`` or ``"waited"``."""
+        """Where the token set came from: ``"cache"``, ``"row"``, ``"rotated"`` or ``"waited"``."""
         return self._read().origin
 
     @property
     def session(self) -> OAuth2Session:
-        """An `OAuth2Session` for code that takes one. Its token is the fresh one at each request.
+        """An `OAuth2Session` for code that takes one. It sends a fresh token with each request.
 
-        It belongs to the grant that the token is of now, and to this request (or to the object that
-        `TokenRotate.token` returned): cookies and headers that are set on it are not seen elsewhere.
+        It is bound to the token's grant, and to this request (or to the object that `TokenRotate.token`
+        returned): cookies and headers that are set on it are not used anywhere else.
         """
         return self._session()
 
     def request(self, method: str, url: str, **kwargs: Any) -> Response:
-        """Call ``url`` with the bearer token and return the `requests.Response`.
+        """Send a request with the bearer token and return the `requests.Response`.
 
-        Keywords are those of `requests.request`; the default ``timeout`` is 3 seconds to connect, and 30
-        seconds between two bytes. When the response is a 401 that blames the token, the row is read again,
-        the token rotated at most once, and an idempotent method whose body can be sent again is repeated.
+        The keywords are those of `requests.request`. The default ``timeout`` is 3 seconds to connect, and 30
+        seconds between two bytes. After a 401 with ``invalid_token`` the row is read again and the token is
+        rotated at most once; the request is then repeated if its method is idempotent and its body can be
+        sent again.
         """
         return self.session.request(method, url, **kwargs)
 
@@ -129,7 +130,7 @@ class CurrentToken:
 
 
 def token_of_grant(state: State, memo: RequestMemo, read: Callable[[], Fresh]) -> CurrentToken:
-    """Return the token of a grant that ``read`` looks up in ``memo``."""
+    """Return the token of one grant; ``read`` gets its token set by way of ``memo``."""
 
     def refused(fresh: Fresh) -> Fresh:
         return memo.refused(state.rotation.refused, fresh, min_ttl=fresh.min_ttl)
@@ -139,10 +140,9 @@ def token_of_grant(state: State, memo: RequestMemo, read: Callable[[], Fresh]) -
 
 
 def _session_of_request() -> OAuth2Session:
-    """Return the request's session for the grant of its current token.
+    """Return the `OAuth2Session` of the current token's grant in this request.
 
-    One for each grant: of two providers in one request each has its own, and so has a user who signs in
-    in the middle of it.
+    Each grant has its own: two providers in one request do not share a session.
     """
     grants = request_grants()
     fresh = grants.fresh()
@@ -158,11 +158,10 @@ def _session_of_request() -> OAuth2Session:
 
 
 def _session_of_grant(grants: RequestGrants, grant_id: str, min_ttl: float | None) -> OAuth2Session:
-    # Bound to the grant: the current provider may be another one when the session is used.
-    return grants.state.api(lambda: grants.of_grant(grant_id, min_ttl), grants.refused)
+    # Bound to the grant: the session may be used where another provider is the current one.
+    return grants.state.api(lambda: grants.fresh_of_grant(grant_id, min_ttl), grants.replace_refused)
 
 
-# Not a proxy of werkzeug's: looking for an attribute through one costs more than reading the token.
+# Not a Werkzeug proxy: an attribute access through one costs more than reading the token.
 current_token = CurrentToken(read=lambda: request_grants().fresh(), session=_session_of_request)
-"""The fresh token of the current request: of the provider that `require_fresh_token` named, or of the
-only one registered."""
+"""The fresh token of the current request, at the provider of `require_fresh_token` or at the only one."""

@@ -1,7 +1,7 @@
-"""What ``flask tokenrotate doctor`` looks at, and the warnings that a process logs once by itself.
+"""The checks of ``flask tokenrotate doctor``, and the warnings about keys that each process logs once.
 
-Each check is a plain function of the application and its state; it yields `Finding`s and raises
-nothing but our own errors, which count as failures.
+A check is a function of the application and its state that yields `Finding` objects. If it raises one of our
+errors, it fails.
 """
 
 from __future__ import annotations
@@ -16,38 +16,42 @@ from flask.sessions import SecureCookieSessionInterface
 
 from ..errors import TokenRotateError
 from ..sessions.interface import ServerSessionInterface
-from .addresses import callback_url
 from .state import State
+from .urls import callback_url
 
 logger = logging.getLogger("flask_tokenrotate")
 
 Level = Literal["ok", "warn", "fail"]
 
 SAMPLE = 500
-"""Grants that the doctor opens; a process at its start opens `SAMPLE_AT_START`."""
+"""How many grants the doctor decrypts."""
 
 SAMPLE_AT_START = 50
+"""How many grants a process decrypts after its first token."""
+
 MOST_CLOCK_DIFFERENCE = 30.0
-"""Seconds; nothing breaks beyond it, but the times in logs and on pages do not match the rows'."""
+"""Seconds. A larger difference breaks nothing, but the times in logs and on pages differ from the rows'."""
 
 SHORTEST_SECRET = 16
+"""Characters of a ``SECRET_KEY``; a shorter one is weak."""
+
 LONGEST_DEFAULT = 32
-"""Characters from which on a ``SECRET_KEY`` is not called a default, whatever word it begins with."""
+"""A ``SECRET_KEY`` of this many characters is not taken for a default, whatever word it begins with."""
 
 FEWEST_CHARACTERS = 10
-"""Different characters in a key's base64; 32 random bytes practically never have so few."""
+"""Different characters in the base64 of a key. 32 random bytes practically never have fewer."""
 
 _NEW_KEY = "Set TOKENROTATE_ENCRYPTION_KEYS to the output of: flask tokenrotate new-key"
 _OTHER_KEYS = (
-    "Another worker has other keys: give all of them the same TOKENROTATE_ENCRYPTION_KEYS (or SECRET_KEY), "
-    "or add the missing key."
+    "Another worker has other keys. Set the same TOKENROTATE_ENCRYPTION_KEYS (or SECRET_KEY) for all "
+    "workers, or add the missing key."
 )
 _DEFAULTS = ("dev", "secret", "change", "example", "default", "password", "your-", "test")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found; ``cure`` says what to do, and is empty where all is well."""
+    """The result of a check; ``cure`` says what to do, and is empty if the level is ``"ok"``."""
 
     level: Level
     check: str
@@ -57,27 +61,27 @@ class Finding:
 
 def examine(app: Flask, state: State) -> Iterator[Finding]:
     """Yield the findings of all checks, in an application context of ``app``."""
-    for check in (_keys, _database, _providers, _sessions, _addresses):
+    for check in (_keys, _database, _providers, _sessions, _urls):
         try:
             yield from check(app, state)
         except TokenRotateError as error:
-            yield Finding(level="fail", check=check.__name__.strip("_"), message=str(error))
+            yield Finding("fail", check.__name__.strip("_"), str(error))
 
 
-def warn_once(app: Flask, state: State) -> None:
-    """Log what is wrong with the keys: once for each process and application, after its first token.
+def log_key_problems_once(app: Flask, state: State) -> None:
+    """Log problems with the keys: once for each process and application, after its first token.
 
-    Not in `init_app`, which needs no database; and after that token's response, which need not wait for it.
+    `init_app` cannot do it, because it uses no database.
     """
     if state.warned.of_keys:
         return
     state.warned.of_keys = True
     findings = [] if app.debug or app.testing else list(_keys(app, state))
     try:
-        findings.append(_opened(state, SAMPLE_AT_START))
+        findings.append(_decrypted(state, SAMPLE_AT_START))
     except TokenRotateError:
-        # Whoever needs the database right now meets the same error and says more about it.
-        logger.debug("the keys could not be tried on stored grants", exc_info=True)
+        # Requests that need the database raise the same error, and it is logged there.
+        logger.debug("the keys could not be checked on stored grants", exc_info=True)
     for finding in findings:
         if finding.level != "ok":
             logger.warning("%s: %s %s", finding.check, finding.message, finding.cure)
@@ -87,30 +91,30 @@ def _keys(app: Flask, state: State) -> Iterator[Finding]:
     keys = state.settings.encryption_keys
     if not keys:
         yield Finding(
-            level="warn",
-            check="keys",
-            message="The sealing key is derived from SECRET_KEY: a new one loses all tokens, unless the old "
-            "one goes into SECRET_KEY_FALLBACKS.",
-            cure=_NEW_KEY,
+            "warn",
+            "keys",
+            "The encryption key is derived from SECRET_KEY. A new SECRET_KEY loses all tokens, "
+            "unless the old one is in SECRET_KEY_FALLBACKS.",
+            _NEW_KEY,
         )
         if _is_weak_secret(app.secret_key):
             yield Finding(
-                level="fail",
-                check="keys",
-                message=f"SECRET_KEY is a default, or has fewer than {SHORTEST_SECRET} characters.",
-                cure=_NEW_KEY,
+                "fail",
+                "keys",
+                f"SECRET_KEY is a default, or has fewer than {SHORTEST_SECRET} characters.",
+                _NEW_KEY,
             )
         return
     weak = [number for number, key in enumerate(keys, 1) if len(set(key)) < FEWEST_CHARACTERS]
     if weak:
         yield Finding(
-            level="fail",
-            check="keys",
-            message=f"Key number {weak[0]} in TOKENROTATE_ENCRYPTION_KEYS is not random.",
-            cure="Put one of `flask tokenrotate new-key` before it, then: flask tokenrotate rotate-keys",
+            "fail",
+            "keys",
+            f"Key number {weak[0]} in TOKENROTATE_ENCRYPTION_KEYS is not random.",
+            "Put one of `flask tokenrotate new-key` before it, then: flask tokenrotate rotate-keys",
         )
     else:
-        yield Finding(level="ok", check="keys", message="The sealing keys are keys of their own.")
+        yield Finding("ok", "keys", "The encryption keys do not depend on SECRET_KEY.")
 
 
 def _is_weak_secret(secret: str | bytes | None) -> bool:
@@ -120,99 +124,101 @@ def _is_weak_secret(secret: str | bytes | None) -> bool:
 
 
 def _database(app: Flask, state: State) -> Iterator[Finding]:
-    yield _opened(state, SAMPLE)
+    yield _decrypted(state, SAMPLE)
     yield from _foreign_keys(state)
     ahead = state.maintenance.survey(0).clock_ahead
     if abs(ahead) > MOST_CLOCK_DIFFERENCE:
         side = "ahead of" if ahead > 0 else "behind"
         yield Finding(
-            level="warn",
-            check="clock",
-            message=f"This host's clock is {abs(ahead):.0f} s {side} the database's.",
-            cure="Run NTP on both. Rotation goes by the database's clock; logs and pages do not.",
+            "warn",
+            "clock",
+            f"This host's clock is {abs(ahead):.0f} s {side} the database's.",
+            "Run NTP on both. Rotation uses the database's clock; logs and pages do not.",
         )
     else:
-        yield Finding(level="ok", check="clock", message="This host and the database agree on the time.")
+        yield Finding("ok", "clock", "The clocks of this host and the database agree.")
 
 
 def _foreign_keys(state: State) -> Iterator[Finding]:
-    """Name every key that has sealed a grant and that this process does not have, however few they are."""
+    """Yield a finding for each key that encrypted a grant and that this process does not have."""
     for fingerprint, grants in sorted(state.maintenance.grants_by_key().items()):
         if fingerprint not in state.maintenance.key_fingerprints:
             yield Finding(
-                level="fail",
-                check="database",
-                message=f"{grants} grants are sealed with key {fingerprint}, which this process has not; "
-                f"it has {', '.join(state.maintenance.key_fingerprints)}.",
-                cure=_OTHER_KEYS,
+                "fail",
+                "database",
+                f"{grants} grants are encrypted with key {fingerprint}, which this process does not "
+                f"have (it has {', '.join(state.maintenance.key_fingerprints)}).",
+                _OTHER_KEYS,
             )
 
 
-def _opened(state: State, sample: int) -> Finding:
-    """Return whether the keys open a sample of the rows. Raises `StoreUnavailable` and `TablesMissing`."""
+def _decrypted(state: State, sample: int) -> Finding:
+    """Decrypt a sample of the rows. Raises `StoreUnavailable` and `TablesMissing`."""
     seen = state.maintenance.survey(sample)
     if not seen.unreadable:
-        message = f"The database answers, its tables exist, and the keys open {seen.sampled} sampled grants."
-        return Finding(level="ok", check="database", message=message)
+        message = (
+            f"The database responds, its tables exist, and the keys decrypt {seen.sampled} sampled grants."
+        )
+        return Finding("ok", "database", message)
     others = ", ".join(sorted({each.sealed_with for each in seen.unreadable}))
     return Finding(
-        level="fail",
-        check="database",
-        message=f"No key of this process opens {len(seen.unreadable)} of {seen.sampled} sampled grants, "
-        f"sealed with: {others}.",
-        cure=_OTHER_KEYS,
+        "fail",
+        "database",
+        f"No key of this process decrypts {len(seen.unreadable)} of {seen.sampled} sampled grants, "
+        f"encrypted with: {others}.",
+        _OTHER_KEYS,
     )
 
 
 def _providers(app: Flask, state: State) -> Iterator[Finding]:
     if not state.provider_names():
         yield Finding(
-            level="warn",
-            check="providers",
-            message="No provider is registered.",
-            cure="Call rotate.register(…) or set TOKENROTATE_PROVIDERS.",
+            "warn",
+            "providers",
+            "No provider is registered.",
+            "Call rotate.register(…) or set TOKENROTATE_PROVIDERS.",
         )
     for name in state.provider_names():
         try:
             state.provider(name)
         except TokenRotateError as error:
-            yield Finding(level="fail", check="providers", message=str(error))
+            yield Finding("fail", "providers", str(error))
             continue
         with app.test_request_context(base_url=state.settings.base_url or "http://127.0.0.1:5000"):
             url = callback_url(state, name)
-        yield Finding(level="ok", check="providers", message=f"{name!r} is complete; its callback is {url}")
+        yield Finding("ok", "providers", f"{name!r} is complete; its redirect_uri is {url}")
 
 
 def _sessions(app: Flask, state: State) -> Iterator[Finding]:
     merges_writes = isinstance(app.session_interface, ServerSessionInterface)
     if isinstance(app.session_interface, SecureCookieSessionInterface):
         yield Finding(
-            level="warn" if state.settings.allow_cookie_sessions else "fail",
-            check="sessions",
-            message="Sessions live in the browser's cookie, where a signed-out one can be played back.",
-            cure="Set up Flask-Session, or leave SESSION_TYPE and session_interface alone.",
+            "warn" if state.settings.allow_cookie_sessions else "fail",
+            "sessions",
+            "Sessions are stored in the browser's cookie, so a signed-out one can be sent again.",
+            "Set SESSION_TYPE for Flask-Session, or do not set a session_interface.",
         )
     elif app.config.get("SESSION_REFRESH_EACH_REQUEST") and not merges_writes:
         yield Finding(
-            level="warn",
-            check="sessions",
-            message="Each request writes the whole session back: of two at once one loses its write.",
-            cure="Set SESSION_REFRESH_EACH_REQUEST = False.",
+            "warn",
+            "sessions",
+            "Each request writes the whole session. Of two at the same time, one loses its write.",
+            "Set SESSION_REFRESH_EACH_REQUEST = False.",
         )
     else:
-        yield Finding(level="ok", check="sessions", message="Sessions live on the server.")
+        yield Finding("ok", "sessions", "Sessions are stored on the server.")
 
 
-def _addresses(app: Flask, state: State) -> Iterator[Finding]:
+def _urls(app: Flask, state: State) -> Iterator[Finding]:
     base_url = state.settings.base_url
     has_proxy_fix = type(app.wsgi_app).__name__ == "ProxyFix"
     if base_url is None and not has_proxy_fix:
         yield Finding(
-            level="warn",
-            check="addresses",
-            message="Callback addresses are built from the request, with neither ProxyFix nor a base URL.",
-            cure="Behind a proxy that ends TLS set TOKENROTATE_BASE_URL, or add Werkzeug's ProxyFix.",
+            "warn",
+            "urls",
+            "The redirect_uri is built from the request, without ProxyFix and without a base URL.",
+            "Behind a proxy that ends TLS, set TOKENROTATE_BASE_URL or add Werkzeug's ProxyFix.",
         )
     else:
-        message = f"Callback addresses start with {base_url}." if base_url else "ProxyFix is in place."
-        yield Finding(level="ok", check="addresses", message=message)
+        message = f"Each redirect_uri begins with {base_url}." if base_url else "ProxyFix is used."
+        yield Finding("ok", "urls", message)

@@ -1,8 +1,7 @@
-"""How the errors of the tree become responses: a redirect, a page, or ``application/problem+json``.
+"""The responses for our errors: a redirect, a page, or ``application/problem+json``.
 
-A navigation (an HTML GET) is redirected to sign-in or shown a page; everything else, such as a
-script's ``fetch``, gets a problem document (RFC 9457), because it could not follow a redirect to
-another origin.
+A navigation (an HTML GET) is redirected to the sign-in or gets a page. Everything else, such as a script's
+``fetch``, gets a problem document (RFC 9457), because it cannot follow a redirect to another origin.
 """
 
 from __future__ import annotations
@@ -14,13 +13,8 @@ import math
 from flask import Flask, Response, current_app, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from ..errors import (
-    SignInFailed,
-    SignInRequired,
-    TokenRotateError,
-    TryLater,
-)
-from .addresses import login_url
+from ..errors import SignInFailed, SignInRequired, TokenRotateError, TryLater
+from .urls import login_url
 
 logger = logging.getLogger("flask_tokenrotate")
 
@@ -37,22 +31,18 @@ TITLES = {
 
 
 def is_navigation() -> bool:
-    """Return whether a person's browser asks for a page, so that a redirect or a page is of use."""
-    if (
-        request.method not in ("GET", "HEAD")
-        or request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate"
-    ):
-        return False
-    return wants_html()
+    """Return whether a browser requests a page, so that it can follow a redirect or show a page."""
+    is_page = request.method in ("GET", "HEAD")
+    return is_page and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate" and wants_html()
 
 
 def wants_html() -> bool:
-    """Return whether the response is for a person to look at."""
+    """Return whether the client accepts HTML."""
     return any(kind in ("text/html", "application/xhtml+xml") for kind, _ in request.accept_mimetypes)
 
 
 def error_response(error: TokenRotateError) -> BaseResponse:
-    """Response a request that ended in ``error``."""
+    """Return the response for ``error``, which is logged if it is `for_operators`."""
     if isinstance(error, SignInRequired) and error.provider is not None:
         error.login_url = error.login_url or login_url(error.provider, scopes=error.scopes)
         if is_navigation():
@@ -70,19 +60,19 @@ def error_response(error: TokenRotateError) -> BaseResponse:
 
 
 def private(response: BaseResponse) -> BaseResponse:
-    """Keep a response out of caches, and its address out of other sites' logs."""
+    """Keep a response out of caches and its URL out of ``Referer`` headers; return it."""
     response.headers["Cache-Control"] = "no-store"
     response.headers["Referrer-Policy"] = "no-referrer"
     return response
 
 
 def _detail(error: TokenRotateError) -> str:
-    """Return what a stranger may read: what to change on the server is for the log."""
+    """Return the text for visitors: what to change on the server is only for the log."""
     if not error.for_operators or current_app.debug:
         return str(error)
     if isinstance(error, TryLater):
-        return "A part of this site is not available; its log says which."
-    return "The server is not set up correctly; its log says what to change."
+        return "A part of this site is not available. The log says which."
+    return "The server is not set up correctly. The log says what to change."
 
 
 def _problem(error: TokenRotateError) -> Response:
@@ -112,7 +102,7 @@ def _page(error: TokenRotateError) -> Response:
 
 
 def register_error_handler(app: Flask) -> None:
-    """Register `error_response` for the whole tree, unless the application already handles it."""
+    """Register `error_response` for all our errors, unless the application handles `TokenRotateError`."""
     handlers = app.error_handler_spec[None][None]
     if TokenRotateError not in handlers:
         app.register_error_handler(TokenRotateError, error_response)

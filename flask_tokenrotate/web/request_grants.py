@@ -1,4 +1,4 @@
-"""The grants of one request: the memo on `flask.g`, and the rows that were read with the session."""
+"""The grants of one request: the memo on `flask.g` and the rows that were read with the session."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from flask import (
     Flask,
     Request,
     Response,
-    current_app,
     g,
     has_request_context,
     request,
@@ -22,24 +21,24 @@ from werkzeug.wsgi import ClosingIterator
 from ..errors import SignInRequired
 from ..rotation.memo import RequestMemo
 from ..sessions import grants_in_session
-from .addresses import login_url
-from .state import State, state_of
+from .state import State, current_app_object, state_of
+from .urls import login_url
 
 if TYPE_CHECKING:
     from ..rotation.sighting import Fresh, Sighting
 
 Demand = tuple[str, float | None]
-"""The provider and the ``min_ttl`` (seconds) that a `require_fresh_token` names."""
+"""The provider and the ``min_ttl`` (in seconds) that a `require_fresh_token` asks for."""
 
 current_demand: ContextVar[Demand | None] = ContextVar("tokenrotate_demand", default=None)
 """The demand of the innermost `require_fresh_token` around the running code."""
 
 
 class RequestGrants:
-    """The grants of one request's session and the token sets it got; lives on ``g._tokenrotate``.
+    """The grants of one request's session and the tokens that it has used, stored as ``g._tokenrotate``.
 
-    It carries the application's state and the request, so that reading a token asks Flask's context
-    for one object only: each look at a proxy costs more than a dictionary.
+    It also holds the state of the application and the request. Reading a token then reads one object from
+    Flask's context: an access through a proxy costs more than one to a dictionary.
     """
 
     __slots__ = ("__weakref__", "_ids", "_is_loaded", "_rows", "app", "demand", "memo", "request", "state")
@@ -55,16 +54,18 @@ class RequestGrants:
         self._is_loaded = False
 
     def load(self) -> None:
-        """Load the session, and its grants with it where it is the extension's own."""
+        """Load the session, together with its grants if it is one of the extension's own sessions."""
         if not self._is_loaded:
-            self._rows = self.state.rows_of(_session())
+            joined_grants = self.state.joined_grants
+            self._rows = None if joined_grants is None else joined_grants.of(_session())
             self._is_loaded = True
 
     def fresh(self, provider: str | None = None, min_ttl: float | None = None) -> Fresh:
-        """Return the session's token set at ``provider``.
+        """Return the session's token set at ``provider``, fresh for ``min_ttl`` seconds.
 
-        Without a name: the provider of the innermost `require_fresh_token`, else the only one registered.
-        Raises `SignInRequired` when the session has no grant there, and whatever `FreshTokens.get` raises.
+        Without ``provider``, both are those of the innermost `require_fresh_token`, else the provider is the
+        only one registered. Raises `SignInRequired` if the session has no grant, and what `FreshTokens.get`
+        raises.
         """
         if provider is None and (demand := current_demand.get() or self.demand) is not None:
             provider, min_ttl = demand
@@ -77,25 +78,25 @@ class RequestGrants:
         except SignInRequired as error:
             raise sign_in_required(provider, error.reason) from error
         if fresh.rotate_ahead or not self.state.warned.of_keys:
-            self._finish_later()
+            self._work_after_response()
         return fresh
 
-    def of_grant(self, grant_id: str, min_ttl: float | None = None) -> Fresh:
-        """Return the token set of a grant by its id. Raises whatever `FreshTokens.get` raises."""
+    def fresh_of_grant(self, grant_id: str, min_ttl: float | None = None) -> Fresh:
+        """Return the token set of a grant by its id. Raises what `FreshTokens.get` raises."""
         fresh = self.memo.fresh(self.state.rotation.tokens, grant_id, min_ttl=min_ttl)
         if fresh.rotate_ahead:
-            self._finish_later()
+            self._work_after_response()
         return fresh
 
-    def refused(self, fresh: Fresh) -> Fresh:
-        """Return what to use after a resource server refused ``fresh``; see `RefusedTokens.replace`."""
-        found = self.memo.refused(self.state.rotation.refused, fresh, min_ttl=fresh.min_ttl)
-        if found.rotate_ahead:
-            self._finish_later()
-        return found
+    def replace_refused(self, fresh: Fresh) -> Fresh:
+        """Return the token set to use after an API refused ``fresh``; see `RefusedTokens.replace`."""
+        replaced = self.memo.refused(self.state.rotation.refused, fresh, min_ttl=fresh.min_ttl)
+        if replaced.rotate_ahead:
+            self._work_after_response()
+        return replaced
 
-    def reload(self) -> None:
-        """Read the session again and forget every token: the request signed in or out."""
+    def reset(self) -> None:
+        """Drop all tokens and read the session again: the request has signed in or out."""
         self._ids.clear()
         if self._rows is not None:
             self._rows.clear()
@@ -114,29 +115,29 @@ class RequestGrants:
         return grant_id
 
     def _row_of(self, grant_id: str) -> Sighting | None:
-        """Return the row that was read with the session, once: later in the request it is old.
+        """Return the row that was read with the session, once: later in the request it is out of date.
 
-        A row that did not come with its session is read now: the grant may have ended, and what this process
-        has cached of it says nothing. None where the session is not the extension's own.
+        A row that was not read with the session is read now, because the grant may have ended since this
+        process cached it. Returns None if the session is not one of the extension's own.
         """
         self.load()
         if self._rows is None:
             return None
         return self._rows.pop(grant_id, None) or self.state.rotation.rows.load(grant_id)
 
-    def _finish_later(self) -> None:
-        # By the signal, which brings the response that is sent, whatever other hooks made of it; and only
-        # now: a hook of our own would cost all those requests something that have nothing to do.
-        request_finished.connect(self._work_after_response, self.app)
+    def _work_after_response(self) -> None:
+        # The signal passes the response that is sent, after all other hooks. It is connected only now: an
+        # after_request hook would run in every request, and most requests have nothing to do.
+        request_finished.connect(self._on_finished, self.app)
 
-    def _work_after_response(self, app: Flask, response: Response) -> None:
-        """Rotate ahead once the response was sent (request_finished), where no thread can do it.
+    def _on_finished(self, app: Flask, response: Response) -> None:
+        """Rotate ahead after the response was sent, if no rotation thread can do it (request_finished).
 
-        In each process the first token is also when its keys are tried on what other workers encrypted.
+        After the first token in each process, the keys are also checked on grants that others encrypted.
         """
         if request_grants() is not self:
-            return  # another request of this application, which has just finished
-        request_finished.disconnect(self._work_after_response, app)
+            return  # another request of this application has finished
+        request_finished.disconnect(self._on_finished, app)
         state, ahead = self.state, self.memo.rotations_ahead()
 
         def work() -> None:
@@ -144,45 +145,45 @@ class RequestGrants:
                 for fresh in ahead:
                     state.rotation.ahead.rotate(fresh.grant.id, min_ttl=fresh.min_ttl)
                 if not state.warned.of_keys:
-                    from .doctor import warn_once
+                    from .doctor import log_key_problems_once
 
-                    warn_once(app, state)
+                    log_key_problems_once(app, state)
 
         if response.direct_passthrough:
-            # Werkzeug hands a file's iterator to the server as it is and closes nothing else.
+            # Werkzeug passes a file's iterator to the server unchanged, and calls no on_close functions.
             response.response = ClosingIterator(cast(Iterable[bytes], response.response), [work])
         else:
             response.call_on_close(work)
 
 
 def request_grants(app: Flask | None = None, state: State | None = None) -> RequestGrants:
-    """Return the current request's grants, of ``app`` with its ``state`` where the caller has them at hand.
+    """Return the grants of the current request; a caller that has ``app`` and its ``state`` passes them.
 
-    An application context may outlive a request (in tests, and in one that serves several), and
-    another extension's hook may come before ours, so each call checks whose request it is.
+    An application context may outlive a request (in tests, for example), and another extension's hook may
+    run before ours. So each call checks that the stored object belongs to the current request.
     """
     of_request = request._get_current_object()  # type: ignore[attr-defined]
-    memory = g._get_current_object().__dict__
-    held: RequestGrants | None = memory.get("_tokenrotate")
-    if held is None or held.request is not of_request:
+    of_context = g._get_current_object().__dict__
+    grants: RequestGrants | None = of_context.get("_tokenrotate")
+    if grants is None or grants.request is not of_request:
         if app is None or state is None:
-            app = current_app._get_current_object()  # type: ignore[attr-defined]
+            app = current_app_object()
             state = state_of(app)
-        held = memory["_tokenrotate"] = RequestGrants(app, state, of_request)
-    return held
+        grants = of_context["_tokenrotate"] = RequestGrants(app, state, of_request)
+    return grants
 
 
-def forget_request() -> None:
+def reset_request_grants() -> None:
     """Make the current request, if there is one, read its session again."""
     if has_request_context():
-        request_grants().reload()
+        request_grants().reset()
 
 
 def sign_in_required(provider: str, reason: str, scopes: frozenset[str] = frozenset()) -> SignInRequired:
-    """Return the error that sends the current request's user to sign in at ``provider``."""
+    """Return the error that sends the user of the current request to the sign-in at ``provider``."""
     return SignInRequired(provider, reason, scopes=scopes, login_url=login_url(provider, scopes=scopes))
 
 
 def _session() -> grants_in_session.Session:
-    # Past the proxy, each attribute of which costs several calls.
+    # Not the proxy: each attribute access through it costs several calls.
     return session._get_current_object()  # type: ignore[attr-defined, no-any-return]

@@ -1,13 +1,14 @@
-"""Signals (blinker), sent with the application as sender, and the observer that sends them.
+"""The signals (blinker), and the observer that sends them. The sender is the application.
 
-No payload carries a token, code, state or secret. `signed_in` is sent during the sign-in; the others once a
-redemption is over and its waiting requests go on, perhaps on another thread and without a request. A
-receiver may ask for the token, call an API or take its time: nobody waits for it.
+No signal has a token, code, state or secret. `signed_in` is sent during the sign-in, whose view raises what a
+receiver raises. The others are sent when a redemption has ended and the requests that waited for it continue.
+They may be sent on a rotation thread, without a request context. A receiver may use the token, call an API or
+be slow: no request waits for it.
 
 ==================  ============================================================================
 Signal              Keywords
 ==================  ============================================================================
-`signed_in`         grant_id, provider, user_id, subject, claims (what the provider says of the user)
+`signed_in`         grant_id, provider, user_id, subject, claims (of the ID token and userinfo)
 `token_rotated`     grant_id, provider, user_id, token_version
 `grant_ended`       grant_id, provider, user_id, reason ("signed_out", "refused", …), error
 `rotation_failed`   grant_id, provider, user_id, failure, code, retry_after (seconds or None)
@@ -41,7 +42,7 @@ _SIGNALS = {signal.name: signal for signal in (token_rotated, grant_ended, rotat
 
 
 class SignalObserver:
-    """Sends signals and logs what the protocol did; implements `rotation.ports.Observer`."""
+    """Sends a signal for each event of the protocol, and logs it; implements `rotation.ports.Observer`."""
 
     def __init__(self, app: Flask) -> None:
         self._app = app
@@ -49,14 +50,14 @@ class SignalObserver:
     def notify(self, name: EventName, grant: Grant, facts: Mapping[str, Any]) -> None:
         """Log the event and send its signal, in a context of the application.
 
-        A receiver that raises is logged and harms nothing.
+        An exception of a receiver is logged and goes no further.
         """
         logger.debug("grant %s at %s: %s %s", grant.id, grant.provider, name, dict(facts))
         signal = _SIGNALS.get(name)
         if signal is None or not signal.receivers:
             return
         try:
-            # A rotation thread has no context; a job or a request has its own, which goes on.
+            # A rotation thread has no context; a job or a request has its own, and keeps it.
             with nullcontext() if current_app == self._app else self._app.app_context():
                 signal.send(
                     self._app,
@@ -66,5 +67,5 @@ class SignalObserver:
                     **facts,
                 )
         except Exception:
-            # A receiver's defect must not reach the request or the thread that it was sent from.
+            # An error in a receiver must not fail the request or end the thread that sent the signal.
             logger.exception("a receiver of the signal %s failed", name)

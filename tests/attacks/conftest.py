@@ -19,12 +19,12 @@ Query = dict[str, str]
 
 
 @pytest.fixture
-def answered(fake_provider: FakeProvider) -> Callable[..., Query]:
+def callback_query(fake_provider: FakeProvider) -> Callable[..., Query]:
     """Return a function that begins a sign-in and returns the callback's parameters, not yet sent."""
 
-    def answered(client: FlaskClient, user: str = "alice", **kwargs: Any) -> Query:
+    def callback_query(client: FlaskClient, user: str = "alice", **kwargs: Any) -> Query:
         begun = client.get("/auth/fake/login", **kwargs)
         address = fake_provider.sign_in(begun.location, user=user)
         return {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
 
-    return answered
+    return callback_query

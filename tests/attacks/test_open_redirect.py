@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_tokenrotate.web.addresses import safe_next
+from flask_tokenrotate.web.urls import safe_next
 
 from .browser_urls import origin
 
@@ -68,5 +68,5 @@ def test_the_resolver_reads_as_browsers_do(address: str, expected: str) -> None:
 @pytest.mark.parametrize("address", ["//evil.example", "/\\evil.example", "https://evil.example"])
 def test_the_sign_out_goes_nowhere_else(client: FlaskClient, address: str) -> None:
     """The other place that takes a `next` has the same rule."""
-    answer = client.post("/auth/fake/logout", data={"next": address}, headers={"Accept": "text/html"})
-    assert (answer.status_code, answer.location) == (303, "/")
+    response = client.post("/auth/fake/logout", data={"next": address}, headers={"Accept": "text/html"})
+    assert (response.status_code, response.location) == (303, "/")

@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from flask_tokenrotate import TokenRotate, grant_ended
+from flask_tokenrotate.providers.endpoint import OAuthEndpoint
 from flask_tokenrotate.rotation.token_response import ResponseRules
 from flask_tokenrotate.rotation.tokens import Secret, TokenResponse
 from flask_tokenrotate.rotation.verdict import HttpResponse, Rotated, Unknown, verdict
@@ -51,8 +52,8 @@ class TestCrossSiteSignOut:
     ) -> None:
         """A foreign page's POST is 403 even where the session cookie comes with it."""
         login_as(client)
-        answer = client.post("/auth/fake/logout", headers=headers)
-        assert (answer.status_code, answer.json["code"]) == (403, "cross_site_request")
+        response = client.post("/auth/fake/logout", headers=headers)
+        assert (response.status_code, response.json["code"]) == (403, "cross_site_request")
         assert client.get("/me").status_code == 200
 
     @pytest.mark.parametrize(
@@ -93,39 +94,39 @@ class TestPages:
     @pytest.mark.parametrize(
         "error", ["access_denied", "<script>alert(1)</script>", "x" * 200, "a\r\nSet-Cookie: b"]
     )
-    def test_a_hostile_error_page(self, client: FlaskClient, answered: Any, error: str) -> None:
+    def test_a_hostile_error_page(self, client: FlaskClient, callback_query: Any, error: str) -> None:
         """Nothing of the address is on the page, and the page may run nothing at all."""
-        state = answered(client)["state"]
+        state = callback_query(client)["state"]
         query = {
             "state": state,
             "error": error,
             "error_description": "<script>alert('call 555')</script>",
             "error_uri": "javascript:alert(555)",
         }
-        answer = client.get("/auth/fake/callback", query_string=query, headers=HTML)
-        assert answer.status_code == 400
-        assert "<h1>Sign-in failed</h1>" in answer.text
-        assert "script" not in answer.text
-        assert "555" not in answer.text
-        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-        assert "script-src" not in answer.headers["Content-Security-Policy"]
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        response = client.get("/auth/fake/callback", query_string=query, headers=HTML)
+        assert response.status_code == 400
+        assert "<h1>Sign-in failed</h1>" in response.text
+        assert "script" not in response.text
+        assert "555" not in response.text
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+        assert "script-src" not in response.headers["Content-Security-Policy"]
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
 
     def test_nothing_of_a_sign_in_is_cached_or_leaks_by_referer(
-        self, client: FlaskClient, answered: Any
+        self, client: FlaskClient, callback_query: Any
     ) -> None:
-        """Each answer on the way in and out says no-store and no-referrer; the view's own does not."""
-        query = answered(client)
+        """Each response on the way in and out says no-store and no-referrer; the view's own does not."""
+        query = callback_query(client)
         way = [
             client.get("/auth/fake/login"),
             client.get("/auth/fake/callback", query_string=query),
             client.get("/auth/fake/callback", query_string=query),
             client.post("/auth/fake/logout"),
         ]
-        assert [answer.status_code for answer in way] == [302, 303, 400, 204]
-        for answer in way:
-            assert answer.headers["Cache-Control"] == "no-store"
-            assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert [response.status_code for response in way] == [302, 303, 400, 204]
+        for response in way:
+            assert response.headers["Cache-Control"] == "no-store"
+            assert response.headers["Referrer-Policy"] == "no-referrer"
         assert "Referrer-Policy" not in client.get("/nothing").headers
         assert query["code"] not in way[1].location
 
@@ -157,16 +158,16 @@ class TestRows:
         assert client.get("/me").json["user"] == "alice"
 
     def test_an_attempt_copied_under_another_state_does_not_open(
-        self, app: Flask, client: FlaskClient, answered: Any
+        self, app: Flask, client: FlaskClient, callback_query: Any
     ) -> None:
         """A verifier moved to another attempt is not used."""
-        first, second = answered(client), answered(client)
+        first, second = callback_query(client), callback_query(client)
         columns(
             app,
             "UPDATE tokenrotate_attempts SET sealed = (SELECT min(sealed) FROM tokenrotate_attempts)",
         )
-        answers = [client.get("/auth/fake/callback", query_string=each) for each in (first, second)]
-        kept, moved = sorted(answers, key=lambda answer: answer.status_code)
+        responses = [client.get("/auth/fake/callback", query_string=each) for each in (first, second)]
+        kept, moved = sorted(responses, key=lambda response: response.status_code)
         assert (kept.status_code, moved.status_code) == (303, 400)
         assert moved.json["reason"] == "unknown_state"
 
@@ -206,9 +207,9 @@ class TestGuessing:
         assert Secret("a" * 40) != Secret("b" * 40)
         assert compared == [True, False]
 
-    def test_lookups_are_by_hash(self, app: Flask, client: FlaskClient, answered: Any) -> None:
+    def test_lookups_are_by_hash(self, app: Flask, client: FlaskClient, callback_query: Any) -> None:
         """The database compares hashes, whose timing tells nothing; neither state nor cookie is stored."""
-        state = answered(client)["state"]
+        state = callback_query(client)["state"]
         name = f"tokenrotate-{Secret(state).fingerprint()}"
         cookie = client.get_cookie(name).value  # type: ignore[union-attr]
         [row] = columns(app, "SELECT * FROM tokenrotate_attempts").mappings()
@@ -218,8 +219,8 @@ class TestGuessing:
 
 
 @pytest.mark.parametrize(("depth", "expected"), [(100_000, Unknown), (10, Rotated)])
-def test_a_nested_answer(depth: int, expected: type) -> None:
-    """JSON nested beyond all sense is an unreadable answer, not a crash; control: a little is read."""
+def test_a_nested_response(depth: int, expected: type) -> None:
+    """JSON nested beyond all sense is an unreadable response, not a crash; control: a little is read."""
     body = b'{"access_token": "a", "x": ' + b"[" * depth + b"]" * depth + b"}"
     assert isinstance(verdict(HttpResponse(status=200, body=body), ResponseRules()), expected)
 
@@ -237,17 +238,16 @@ class TestAnotherUsersSubject:
     def rotation(
         self, app: Flask, client: FlaskClient, fake_provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> Callable[[Secret | None], Any]:
-        """Return a function that rotates Alice's token with an answer that has this ID token."""
-        state = app.extensions["tokenrotate"]
-        redeem = state.endpoint.redeem
+        """Return a function that rotates Alice's token with a response that has this ID token."""
+        redeem = OAuthEndpoint.redeem
 
-        def rotate(answered: Secret | None) -> Any:
+        def rotate(returned: Secret | None) -> Any:
             def lying(*args: Any, **kwargs: Any) -> Any:
                 verdict = redeem(*args, **kwargs)
                 assert isinstance(verdict, Rotated)
-                return replace(verdict, response=replace(verdict.response, id_token=answered))
+                return replace(verdict, response=replace(verdict.response, id_token=returned))
 
-            monkeypatch.setattr(state.endpoint, "redeem", lying)
+            monkeypatch.setattr(OAuthEndpoint, "redeem", lying)
             return client.get("/me")
 
         return rotate
@@ -269,19 +269,19 @@ class TestAnotherUsersSubject:
             heard.append(facts["reason"])
 
         with grant_ended.connected_to(receive, sender=app):
-            answer = rotation(id_token("mallory"))
-        assert (answer.status_code, answer.json["reason"]) == (401, "other_subject")
+            response = rotation(id_token("mallory"))
+        assert (response.status_code, response.json["reason"]) == (401, "other_subject")
         assert client.get("/me").json["reason"] == "other_subject"
         assert heard == ["other_subject"]
         assert columns(app, "SELECT token_version FROM tokenrotate_grants").scalar_one() == 0
 
-    @pytest.mark.parametrize("answered", [id_token("alice"), None, Secret("unreadable"), Secret("a.b.c")])
-    def test_the_same_user_goes_on(self, rotation: Any, answered: Secret | None) -> None:
+    @pytest.mark.parametrize("returned", [id_token("alice"), None, Secret("unreadable"), Secret("a.b.c")])
+    def test_the_same_user_goes_on(self, rotation: Any, returned: Secret | None) -> None:
         """The control: the same subject, and an ID token that says nothing, end nothing."""
-        assert rotation(answered).status_code == 200
+        assert rotation(returned).status_code == 200
 
 
-def test_the_answer_carries_the_id_token() -> None:
+def test_the_response_carries_the_id_token() -> None:
     """The control of the class above: an ID token is kept with the token set that it is compared with."""
-    answer = TokenResponse(access_token=Secret("a"), id_token=id_token("alice"))
-    assert answer.token_set(now=0.0).id_token == id_token("alice")
+    response = TokenResponse(access_token=Secret("a"), id_token=id_token("alice"))
+    assert response.token_set(now=0.0).id_token == id_token("alice")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -16,15 +17,15 @@ from flask_tokenrotate.rotation.verdict import Rotated
 from flask_tokenrotate.testing import FakeProvider, LoginAs
 from tests.web.conftest import MakeApp
 
-Answered = Callable[..., dict[str, str]]
+CallbackQuery = Callable[..., dict[str, str]]
 CALLBACK = "/auth/fake/callback?"
 
 
 def reason(client: FlaskClient, query: dict[str, str] | str) -> str:
     """Return why the callback was refused."""
-    answer = client.get(CALLBACK + (query if isinstance(query, str) else urlencode(query)))
-    assert answer.status_code == 400
-    return str(answer.json["reason"])
+    response = client.get(CALLBACK + (query if isinstance(query, str) else urlencode(query)))
+    assert response.status_code == 400
+    return str(response.json["reason"])
 
 
 def accepted(client: FlaskClient, query: dict[str, str]) -> bool:
@@ -32,9 +33,9 @@ def accepted(client: FlaskClient, query: dict[str, str]) -> bool:
     return client.get(CALLBACK + urlencode(query)).status_code == 303
 
 
-def test_login_csrf(app: Flask, client: FlaskClient, answered: Answered) -> None:
+def test_login_csrf(app: Flask, client: FlaskClient, callback_query: CallbackQuery) -> None:
     """A victim who is sent to the attacker's callback is not signed in as the attacker; control: he is."""
-    attackers = answered(client, "mallory")
+    attackers = callback_query(client, "mallory")
     victim = app.test_client()
     assert reason(victim, attackers) == "no_cookie"
     assert victim.get("/me").status_code == 401
@@ -57,36 +58,45 @@ def test_session_fixation(app: Flask, client: FlaskClient, sign_in: Any) -> None
         assert attacker.get("/me").status_code == status
 
 
-def test_code_injection(client: FlaskClient, answered: Answered, fake_provider: FakeProvider) -> None:
+def test_code_injection(
+    client: FlaskClient, callback_query: CallbackQuery, fake_provider: FakeProvider
+) -> None:
     """A stolen code put into one's own callback fails, since the verifier is of another attempt."""
-    stolen, own = answered(client.application.test_client(), "victim"), answered(client, "mallory")
+    stolen, own = (
+        callback_query(client.application.test_client(), "victim"),
+        callback_query(client, "mallory"),
+    )
     assert reason(client, {**own, "code": stolen["code"]}) == "exchange_failed"
     assert client.get("/me").status_code == 401
-    assert accepted(client, answered(client, "mallory"))
+    assert accepted(client, callback_query(client, "mallory"))
 
 
-def test_access_token_injection(client: FlaskClient, answered: Answered, fake_provider: FakeProvider) -> None:
+def test_access_token_injection(
+    client: FlaskClient, callback_query: CallbackQuery, fake_provider: FakeProvider
+) -> None:
     """A token in the callback's address signs nobody in; control: the code beside it does."""
     token = fake_provider.mint("victim")["access_token"]
-    query = {**answered(client), "access_token": token, "token_type": "Bearer"}
+    query = {**callback_query(client), "access_token": token, "token_type": "Bearer"}
     assert reason(client, {name: query[name] for name in query if name != "code"}) == "provider_error"
     assert client.get("/me").status_code == 401
-    assert accepted(client, {**answered(client), "access_token": token})
+    assert accepted(client, {**callback_query(client), "access_token": token})
     assert client.get("/me").json["user"] == "alice"
 
 
-def test_state_injection(app: Flask, client: FlaskClient, answered: Answered) -> None:
+def test_state_injection(app: Flask, client: FlaskClient, callback_query: CallbackQuery) -> None:
     """A state that nobody issued, or that another browser was given, is refused and uses nothing up."""
-    own = answered(client)
-    others = answered(app.test_client())
+    own = callback_query(client)
+    others = callback_query(app.test_client())
     assert reason(client, {**own, "state": "made-up"}) == "unknown_state"
     assert reason(client, {**own, "state": others["state"]}) == "no_cookie"
     assert accepted(client, own)
 
 
-def test_replayed_callback(client: FlaskClient, answered: Answered, fake_provider: FakeProvider) -> None:
+def test_replayed_callback(
+    client: FlaskClient, callback_query: CallbackQuery, fake_provider: FakeProvider
+) -> None:
     """A callback that was used is refused before its code is posted a second time."""
-    query = answered(client)
+    query = callback_query(client)
     assert accepted(client, query)
     posts = len(fake_provider.log)
     assert reason(client, query) == "already_used"
@@ -95,27 +105,29 @@ def test_replayed_callback(client: FlaskClient, answered: Answered, fake_provide
 
 @pytest.mark.parametrize("iss", ["https://evil.example", "", "HTTP://127.0.0.1", None])
 def test_mix_up_by_issuer(
-    make_app: MakeApp, answered: Answered, fake_provider: FakeProvider, iss: str | None
+    make_app: MakeApp, callback_query: CallbackQuery, fake_provider: FakeProvider, iss: str | None
 ) -> None:
     """A code that names another issuer, or none where one is due, is posted nowhere (RFC 9207)."""
     app, _ = make_app(register={"checks_iss": True})
     client = app.test_client()
-    query = answered(client)
+    query = callback_query(client)
     query.pop("iss", None)
     assert reason(client, query if iss is None else {**query, "iss": iss}) == "issuer_mismatch"
     assert fake_provider.log == []
-    assert accepted(client, {**answered(client), "iss": fake_provider.url})
+    assert accepted(client, {**callback_query(client), "iss": fake_provider.url})
 
 
-def test_mix_up_by_callback(make_app: MakeApp, answered: Answered, fake_provider: FakeProvider) -> None:
+def test_mix_up_by_callback(
+    make_app: MakeApp, callback_query: CallbackQuery, fake_provider: FakeProvider
+) -> None:
     """Each provider has its own callback: a code of one is not posted to the other."""
     app, rotate = make_app()
     rotate.register("other", **fake_provider.registration())
     client = app.test_client()
-    answer = client.get("/auth/other/callback?" + urlencode(answered(client)))
-    assert answer.json["reason"] == "issuer_mismatch"
+    response = client.get("/auth/other/callback?" + urlencode(callback_query(client)))
+    assert response.json["reason"] == "issuer_mismatch"
     assert fake_provider.log == []
-    assert accepted(client, answered(client))
+    assert accepted(client, callback_query(client))
 
 
 class TestPkceDowngrade:
@@ -127,17 +139,19 @@ class TestPkceDowngrade:
         assert len(query["code_challenge"][0]) == 43
 
     def test_a_code_without_its_verifier_is_worthless(
-        self, client: FlaskClient, answered: Answered, monkeypatch: pytest.MonkeyPatch
+        self, client: FlaskClient, callback_query: CallbackQuery, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The provider refuses a code whose verifier is not posted; control: with it, it answers."""
-        endpoint = client.application.extensions["tokenrotate"].endpoint
-        exchange = endpoint.exchange
+        """The provider refuses a code whose verifier is not posted; control: with it, it issues tokens."""
+        state = client.application.extensions["tokenrotate"]
+        exchange = state.exchange
         monkeypatch.setattr(
-            endpoint, "exchange", lambda *args, **kw: exchange(*args, **{**kw, "verifier": Secret("")})
+            state,
+            "exchange",
+            lambda attempt, *args: exchange(replace(attempt, verifier=Secret("")), *args),
         )
-        assert client.get(CALLBACK + urlencode(answered(client))).status_code in (400, 502)
+        assert client.get(CALLBACK + urlencode(callback_query(client))).status_code in (400, 502)
         monkeypatch.undo()
-        assert accepted(client, answered(client))
+        assert accepted(client, callback_query(client))
 
 
 class TestHostInjection:
@@ -198,10 +212,10 @@ def cookie_name(state: str) -> str:
 class TestCookies:
     @pytest.mark.parametrize("planted", ["x", "a" * 4000, "a" * 42 + "!", '"><script>'])
     def test_a_planted_cookie_is_no_cookie(
-        self, client: FlaskClient, answered: Answered, planted: str
+        self, client: FlaskClient, callback_query: CallbackQuery, planted: str
     ) -> None:
         """A cookie that cannot be ours, oversized or not, is never hashed; control: the true one passes."""
-        query = answered(client)
+        query = callback_query(client)
         name = cookie_name(query["state"])
         ours = client.get_cookie(name).value  # type: ignore[union-attr]
         client.set_cookie(name, planted)
@@ -227,16 +241,16 @@ class TestCookies:
         victim = client.application.test_client()
         victim.set_cookie(cookie_name(state), value, domain=host)
         for scheme, expected in (("https", "no_cookie"), ("http", "provider_error")):
-            answer = victim.get(f"{CALLBACK}state={state}", base_url=f"{scheme}://{host}")
-            assert answer.json["reason"] == expected
+            response = victim.get(f"{CALLBACK}state={state}", base_url=f"{scheme}://{host}")
+            assert response.json["reason"] == expected
 
 
 @pytest.mark.parametrize("name", ["state", "code", "iss", "error"])
 def test_oversized_and_repeated_parameters(
-    client: FlaskClient, answered: Answered, monkeypatch: pytest.MonkeyPatch, name: str
+    client: FlaskClient, callback_query: CallbackQuery, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """They are refused before a hash is made or the database asked, and use nothing up."""
-    query = answered(client)
+    query = callback_query(client)
     attempts = client.application.extensions["tokenrotate"].attempts
     with monkeypatch.context() as patch:
         patch.setattr(attempts, "take", lambda *_: pytest.fail("the database was asked"))
@@ -251,22 +265,22 @@ def test_a_query_of_raw_bytes(client: FlaskClient, login_as: LoginAs, page: str)
     login_as(client)
     method = "POST" if page == "logout" else "GET"
     environ = {"QUERY_STRING": "next=/\xff"}
-    answer = client.open(f"/auth/fake/{page}", method=method, environ_overrides=environ)
-    assert (answer.status_code, answer.json["reason"]) == (400, "malformed")
-    answer = client.open(f"/auth/fake/{page}?next=/%FF", method=method)
-    assert answer.status_code in (302, 204) or answer.json["reason"] == "unknown_state"
+    response = client.open(f"/auth/fake/{page}", method=method, environ_overrides=environ)
+    assert (response.status_code, response.json["reason"]) == (400, "malformed")
+    response = client.open(f"/auth/fake/{page}?next=/%FF", method=method)
+    assert response.status_code in (302, 204) or response.json["reason"] == "unknown_state"
 
 
-def test_the_verdict_of_a_sign_in_is_a_rotation(client: FlaskClient, answered: Answered) -> None:
+def test_the_verdict_of_a_sign_in_is_a_rotation(client: FlaskClient, callback_query: CallbackQuery) -> None:
     """The control of every refusal here: an untouched callback brings a token set."""
     seen: list[object] = []
-    endpoint = client.application.extensions["tokenrotate"].endpoint
-    exchange = endpoint.exchange
+    state = client.application.extensions["tokenrotate"]
+    exchange = state.exchange
 
-    def watch(*args: Any, **kwargs: Any) -> object:
-        seen.append(exchange(*args, **kwargs))
+    def watch(*args: Any) -> object:
+        seen.append(exchange(*args))
         return seen[-1]
 
-    endpoint.exchange = watch
-    assert accepted(client, answered(client))
+    state.exchange = watch
+    assert accepted(client, callback_query(client))
     assert [type(each) for each in seen] == [Rotated]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,25 +99,21 @@ def test_counts_the_redemptions_of_this_visitor_only(
 
 
 def test_shows_who_holds_the_claim(alice: FlaskClient, fake_provider: FakeProvider) -> None:
-    """While a request redeems, the grant says who holds the claim; afterwards nobody does."""
+    """While a rotation thread redeems, the grant names it as the holder; afterwards nobody does."""
     assert alice.get("/grant").json["claimed_by"] is None
     alice.post("/expire")
-    holders: list[int] = []
-
-    def redeem() -> None:
-        holders.append(threading.get_ident())
-        alice.get("/work")
-
-    with fake_provider.hold("received") as gate:
-        worker = threading.Thread(target=redeem)
-        worker.start()
+    watcher = alice.application.test_client()
+    watcher.set_cookie("session", alice.get_cookie("session").value)
+    with fake_provider.hold("received") as gate, ThreadPoolExecutor(1) as threads:
+        redeeming = threads.submit(alice.get, "/work")
         gate.wait_for(1)
-        watcher = alice.application.test_client()
-        watcher.set_cookie("session", alice.get_cookie("session").value)
         held = watcher.get("/grant").json
+        rotation_threads = {each.ident for each in threading.enumerate() if each.name == "tokenrotate-demo"}
         gate.open()
-        worker.join()
-    assert held["claimed_by"].endswith(f":{holders[0]}")
+        assert redeeming.result().status_code == 200
+    host, process, thread = held["claimed_by"].split(":")
+    assert (host, int(process)) == (socket.gethostname(), os.getpid())
+    assert int(thread) in rotation_threads
     assert alice.get("/grant").json["claimed_by"] is None
 
 

@@ -107,6 +107,13 @@ PROGRAMS = [
         full={"rotations": 100_000, "grants": 2000},
     ),
     Program(
+        name="foreign",
+        shows="Flask's and Flask-Login's own tests pass with this extension's sessions",
+        short_takes="1 min",
+        full_takes="1 min",
+        module="foreign.command",
+    ),
+    Program(
         name="instructions",
         shows="a fresh token costs a request no more instructions than before",
         short_takes="1 min",

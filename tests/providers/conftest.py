@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from flask_tokenrotate.attempts import Attempt
+from flask_tokenrotate.provider import Provider
 from flask_tokenrotate.providers.call import Call
 from flask_tokenrotate.providers.endpoint import OAuthEndpoint
-from flask_tokenrotate.providers.profile import Provider
 from flask_tokenrotate.rotation.tokens import Secret
 from flask_tokenrotate.rotation.verdict import Verdict
 
@@ -201,6 +202,17 @@ class Client:
         return self.endpoint.redeem(
             "acme", Secret("rt-1"), send_by=deadline, keep_waiting=keep_waiting or (lambda: deadline)
         )
+
+
+def an_attempt(**fields: object) -> Attempt:
+    """Return a sign-in attempt at the provider ``acme``."""
+    values: dict[str, object] = {
+        "provider": "acme",
+        "verifier": Secret("v" * 43),
+        "nonce": Secret("n-1"),
+        "redirect_uri": "https://app.example/cb",
+    }
+    return Attempt(**{**values, **fields})  # type: ignore[arg-type]
 
 
 def call_until(clock: SystemClock, seconds: float) -> Call:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_tokenrotate.errors import ConfigurationError
+from flask_tokenrotate.provider import Provider
 from flask_tokenrotate.providers.build import build_provider
-from flask_tokenrotate.providers.profile import Provider
 from flask_tokenrotate.rotation.protocol import Policy
 from flask_tokenrotate.rotation.tokens import Secret
 

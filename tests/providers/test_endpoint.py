@@ -15,7 +15,7 @@ from flask_tokenrotate.rotation.token_response import ResponseRules
 from flask_tokenrotate.rotation.tokens import Secret, TokenSet
 from flask_tokenrotate.rotation.verdict import Refused, Rotated
 
-from .conftest import Client, Server, SystemClock, http, says
+from .conftest import Client, Server, SystemClock, an_attempt, http, says
 
 TOKENS = {"access_token": "at-2", "refresh_token": "rt-2", "expires_in": 3600}
 ODD = {"client_id": "me:é", "client_secret": Secret("p:s w/ö+")}
@@ -76,18 +76,13 @@ def test_bodies_are_oauthlibs(serve: Serve, client: Client) -> None:
 
 
 def test_exchange(serve: Serve, client: Client, clock: SystemClock) -> None:
-    """The code goes with its verifier and redirect_uri, and its answer is read by the same table."""
+    """The code goes with its verifier and redirect_uri, and the response is read by the same table."""
     server = serve(says(http(200, TOKENS)))
     client.at(server.url)
 
     def exchange() -> object:
-        return client.endpoint.exchange(
-            "acme",
-            Secret("code-1"),
-            verifier=Secret("v" * 43),
-            redirect_uri="https://app.example/cb",
-            deadline=clock.monotonic() + 5,
-        )
+        attempt = an_attempt(verifier=Secret("v" * 43))
+        return client.endpoint.exchange(attempt, Secret("code-1"), clock.monotonic() + 5)
 
     assert isinstance(exchange(), Rotated)
     assert server.requests[0].form == {
@@ -141,7 +136,7 @@ def test_unconfirmed_revocation(serve: Serve, client: Client) -> None:
 
 
 def userinfo(client: Client) -> dict[str, object]:
-    return client.endpoint.userinfo("acme", Secret("at-1"), deadline=client.clock.monotonic() + 5)
+    return client.endpoint.userinfo("acme", Secret("at-1"), client.clock.monotonic() + 5)
 
 
 def test_userinfo(serve: Serve, client: Client) -> None:

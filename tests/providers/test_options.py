@@ -7,10 +7,10 @@ from dataclasses import fields
 import pytest
 
 from flask_tokenrotate import ConfigurationError, TokenRotate
+from flask_tokenrotate.provider import Provider
 from flask_tokenrotate.providers.build import READERS
 from flask_tokenrotate.providers.catalogue import CATALOGUE, Parameters
 from flask_tokenrotate.providers.options import ProviderOptions
-from flask_tokenrotate.providers.profile import Provider
 from flask_tokenrotate.rotation.token_response import ResponseRules
 
 FACTS = {each.name for each in fields(Provider)} - {"name", "response_rules"}

@@ -81,7 +81,7 @@ def test_nothing_is_sent_again_after_the_time_for_sending(
     far_host: subprocess.Popen[str], client: Client, monkeypatch: pytest.MonkeyPatch, drops: bool
 ) -> None:
     """No segment with a byte of the request leaves after ``send_by``. Control: retransmissions do."""
-    monkeypatch.setattr("flask_tokenrotate.providers.profile.check_url", lambda url, what: None)
+    monkeypatch.setattr("flask_tokenrotate.provider.check_url", lambda url, what: None)
     monkeypatch.setattr("flask_tokenrotate.providers.transport.check_url", lambda url, what: None)
     if not drops:
         monkeypatch.setattr(call_module, "drop_unacknowledged", lambda sock, seconds: None)

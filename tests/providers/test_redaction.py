@@ -16,7 +16,7 @@ from requests_oauthlib import OAuth2Session
 from flask_tokenrotate.providers.redaction import HIDDEN, install_redaction
 from flask_tokenrotate.rotation.tokens import Secret, TokenSet
 
-from .conftest import Client, Server, http, says
+from .conftest import Client, Server, an_attempt, http, says
 
 CANARY = "canary-5d1e"
 TOKENS = {"access_token": f"at-{CANARY}", "refresh_token": f"rt-{CANARY}", "token_type": "Bearer"}
@@ -77,15 +77,10 @@ def test_our_own_calls_at_debug(serve: Serve, client: Client, caplog: pytest.Log
     deadline = client.clock.monotonic() + 5
     refresh_token = Secret(f"rt-{CANARY}")
     client.endpoint.redeem("acme", refresh_token, send_by=deadline, keep_waiting=lambda: deadline)
-    client.endpoint.exchange(
-        "acme",
-        Secret(f"code-{CANARY}"),
-        verifier=Secret(f"{CANARY}-verifier"),
-        redirect_uri="https://app.example/cb",
-        deadline=deadline,
-    )
+    attempt = an_attempt(verifier=Secret(f"{CANARY}-verifier"))
+    client.endpoint.exchange(attempt, Secret(f"code-{CANARY}"), deadline)
     client.endpoint.revoke("acme", TokenSet(access_token=Secret(f"at-{CANARY}"), refresh_token=refresh_token))
-    client.endpoint.userinfo("acme", Secret(f"at-{CANARY}"), deadline=deadline)
+    client.endpoint.userinfo("acme", Secret(f"at-{CANARY}"), deadline)
     assert len(server.requests) == 5
     assert "POST /token" in caplog.text
     assert CANARY not in caplog.text

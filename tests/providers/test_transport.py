@@ -208,7 +208,7 @@ HEADERS = b"HTTP/1.1 200 OK\r\nX-Slow: "
     [
         (b"", Unknown(cause="no_response", timed_out=True)),
         (HEADERS, Unknown(cause="no_response", timed_out=True)),
-        (HEADERS + b"\r\n\r\n", Unknown(cause="unreadable_answer", timed_out=True)),
+        (HEADERS + b"\r\n\r\n", Unknown(cause="unreadable_response", timed_out=True)),
         (b"HTTP/1.1 503 No\r\n\r\n", Busy(cause="http_503")),
         (b"HTTP/1.1 307 No\r\nLocation: /\r\n\r\n", None),
     ],
@@ -273,14 +273,14 @@ def test_cut_body(serve: Serve, client: Client, answer: bytes) -> None:
     """A 200 that ends too early is unknown: the tokens in it may be halves."""
     server = serve(says(answer))
     client.at(server.url)
-    assert client.redeem() == Unknown(cause="unreadable_answer")
+    assert client.redeem() == Unknown(cause="unreadable_response")
 
 
 def test_oversized_body(serve: Serve, client: Client) -> None:
     """No more than the limit is read, however much is sent; tokens up to the limit are found."""
     server = serve(says(http(200, b"{" + b" " * (2 * MAX_BODY))))
     client.at(server.url)
-    assert client.redeem() == Unknown(cause="unreadable_answer")
+    assert client.redeem() == Unknown(cause="unreadable_response")
     fitting = b'{"access_token": "a"}'.ljust(MAX_BODY)
     client.at(serve(says(http(200, fitting))).url)
     assert isinstance(client.redeem(), Rotated)
@@ -299,7 +299,7 @@ def test_endless_body(serve: Serve, client: Client) -> None:
 
     server = serve(script)
     client.at(server.url)
-    assert client.redeem(seconds=30) == Unknown(cause="unreadable_answer")
+    assert client.redeem(seconds=30) == Unknown(cause="unreadable_response")
     server.close()
     assert sent < 32 * MAX_BODY
 

@@ -12,5 +12,5 @@ from flask_tokenrotate.testing import FakeProvider
 @pytest.fixture
 def provider() -> Iterator[FakeProvider]:
     """A strict provider that takes a moment to answer, so that requests overlap."""
-    with FakeProvider(answer_seconds=0.1) as provider:
+    with FakeProvider(response_seconds=0.1) as provider:
         yield provider

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,9 @@ from werkzeug.test import Client
 
 from flask_tokenrotate import SignInRequired, TokenRotate, current_token, require_fresh_token
 from flask_tokenrotate.rotation.tokens import Claim
+from flask_tokenrotate.rotation.waiting import Waiting
 from flask_tokenrotate.storage.grants import SqlGrantStore
 from flask_tokenrotate.testing import FakeProvider
-
-LOGGER = "flask_tokenrotate"
 
 
 def version() -> int:
@@ -73,23 +70,6 @@ def both(provider: FakeProvider, tmp_path: Path) -> Client:
     return signed_in(Client(DispatcherMiddleware(main, {"/mounted": mounted})), provider)
 
 
-@contextmanager
-def logged(event: str) -> Iterator[threading.Event]:
-    """Set the event that is yielded when the extension logs that ``event`` happened."""
-    seen = threading.Event()
-    handler = logging.Handler()
-    handler.emit = lambda record: seen.set() if event in record.getMessage() else None  # type: ignore[method-assign]
-    logger = logging.getLogger(LOGGER)
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    try:
-        yield seen
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)
-
-
 def test_three_touches_in_one_request_cost_one_redemption(provider: FakeProvider, tmp_path: Path) -> None:
     """A hook of another extension, the view and the template get the same token set, redeemed once."""
     client = signed_in(Client(make_app("main", tmp_path, provider)), provider)
@@ -104,13 +84,24 @@ def test_a_mounted_application_uses_what_the_other_has_redeemed(both: Client, pr
     assert provider.redemptions() == 1
 
 
-def test_a_mounted_application_waits_for_the_other(both: Client, provider: FakeProvider) -> None:
+def test_a_mounted_application_waits_for_the_other(
+    both: Client, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two applications at once share no memory: only the claim keeps the second from posting."""
-    with provider.hold("received") as gate, logged("waited") as waiting, ThreadPoolExecutor() as threads:
+    waits = threading.Event()
+    sleep = Waiting.sleep
+
+    def noted_sleep(*args: Any) -> None:
+        waits.set()
+        sleep(*args)
+
+    monkeypatch.setattr(Waiting, "sleep", noted_sleep)
+    with provider.hold("received") as gate, ThreadPoolExecutor() as threads:
         first = threads.submit(both.get, "/page")
         gate.wait_for(1)
         second = threads.submit(both.get, "/mounted/page")
-        assert waiting.wait(10)
+        # The first one waits for the flight of its application; only the second waits for the row.
+        assert waits.wait(10)
         gate.open()
         assert [first.result().text, second.result().text] == ["1 1 1", "1 1 1"]
     assert provider.redemptions() == 1

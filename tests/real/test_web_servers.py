@@ -90,10 +90,10 @@ def test_a_storm_costs_one_redemption_for_each_session(place: Place, request: py
     """Many requests of each session at once, in several processes: one redemption, and no error."""
     server = request.node.callspec.params["place"]
     place.provider.clear_log()
-    place.provider.turn(answer_seconds=0.1)
+    place.provider.turn(response_seconds=0.1)
     visitors = [place.visitor("fake", user=f"user{number}")[0] for number in range(SESSIONS)]
     answers = wave(visitors, REQUESTS)
-    place.provider.turn(answer_seconds=0)
+    place.provider.turn(response_seconds=0)
     assert Counter(answer.status for answer in answers) == {200: SESSIONS * REQUESTS}
     assert {answer.json["version"] for answer in answers} == {1}
     assert place.provider.redemptions() == SESSIONS
@@ -156,7 +156,7 @@ def test_where_threads_cannot_run_nothing_is_left_to_them(
 
 def test_the_same_storm_loses_sessions_without_the_extension(tmp_path: Path) -> None:
     """The control: where each request refreshes for itself, tokens come twice and families die."""
-    with FakeProvider(answer_seconds=0.1) as provider:
+    with FakeProvider(response_seconds=0.1) as provider:
         client = provider.registration()
         environment = plain_settings(client["token_endpoint"], client["client_id"], client["client_secret"])
         with gunicorn(PLAIN_APPLICATION, tmp_path, "--threads", "8", "--preload", **environment) as url:

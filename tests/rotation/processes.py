@@ -8,7 +8,8 @@ from typing import Any
 from flask_tokenrotate.config import Settings
 from flask_tokenrotate.errors import StoreUnavailable, TokenRotateError
 from flask_tokenrotate.rotation.assembly import Rotation
-from flask_tokenrotate.rotation.flights import Flight, Flights
+from flask_tokenrotate.rotation.flight import Flight
+from flask_tokenrotate.rotation.flights import Flights
 from flask_tokenrotate.rotation.holding import Timing
 from flask_tokenrotate.rotation.ports import Threads
 from flask_tokenrotate.rotation.protocol import Policy
@@ -142,9 +143,6 @@ class Notified:
     @property
     def names(self) -> list[str]:
         return [name for name, _ in self.events]
-
-
-Heard = Notified
 
 
 class LaterThreads:

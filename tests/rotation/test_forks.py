@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-
 import pytest
 
 from flask_tokenrotate.errors import RotationTimeout
 from flask_tokenrotate.rotation.breaker import FAILING_GRANTS
-from flask_tokenrotate.rotation.flights import Flight
+from flask_tokenrotate.rotation.flight import Flight
 from flask_tokenrotate.rotation.verdict import Busy
 
+from ..forked import in_forked_child
 from .processes import LaterThreads, Process, World, access
 
 
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-def in_forked_child(work: Callable[[], bool]) -> bool:
-    """Return whether ``work`` returned True in the child of a real fork."""
-    child = os.fork()
-    if child == 0:
-        try:
-            os._exit(0 if work() else 1)
-        finally:
-            os._exit(2)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def with_a_flight(world: World, grant_id: str) -> tuple[Process, Flight]:

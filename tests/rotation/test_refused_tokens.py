@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from flask_tokenrotate.rotation.memo import RequestMemo
 from flask_tokenrotate.rotation.refused_tokens import YOUNG
 from flask_tokenrotate.rotation.verdict import Busy, Refused, Unknown
 
-from .processes import LIFETIME, World, access
+from .processes import LIFETIME, LaterThreads, World, access
 
 BUSY = Busy(cause="503")
 RESET = Unknown(cause="connection reset")
@@ -66,6 +67,14 @@ class TestHealing:
         world.clock.advance(pause)
         assert (process.refused(replacement) is replacement) == (posts == 1)
         assert len(world.endpoint.posts) == posts
+
+    def test_a_job_waits_for_the_end_of_the_redemption(self, world: World) -> None:
+        """It has nobody to leave it to: no thread has anything of it when it returns."""
+        grant_id = world.sign_in(remaining=1000.0)
+        threads = LaterThreads()
+        process = world.process(threads=threads)
+        fresh = RequestMemo().refused(process.rotation.refused, process.get(grant_id), here=True)
+        assert (access(fresh), threads.queued) == ("access-1", [])
 
     def test_a_token_expired_by_hand_is_not_used_again(self, world: World) -> None:
         """What a caller learnt elsewhere is seen by this process at once and by others in the row."""

@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from flask_tokenrotate.rotation.flights import Flight
+from flask_tokenrotate.rotation.flight import Flight
 from flask_tokenrotate.rotation.protocol import InDoubt, Wait
 from flask_tokenrotate.rotation.rotation_times import FIRST_GUESS, RotationTimes
 from flask_tokenrotate.rotation.sighting import Sighting

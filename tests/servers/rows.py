@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, create_engine, select, update
 from sqlalchemy.pool import NullPool
 
-from flask_tokenrotate.storage.database.schema import db_now, grants
+from flask_tokenrotate.storage.database.schema import db_now, grants, redemptions
 
 
 def grant_row(database: str, grant: str) -> Row[Any]:
@@ -20,6 +20,13 @@ def claim_holder(database: str, grant: str) -> int | None:
     """Return the id of the process that holds the claim of a grant, or None."""
     holder = grant_row(database, grant).claim_holder
     return None if holder is None else int(holder.split(":")[1])
+
+
+def verdicts(database: str, grant: str) -> list[str | None]:
+    """Return what became of each redemption of a grant, by the ledger; None: not known yet."""
+    mine = select(redemptions.c.verdict).where(redemptions.c.grant_id == grant)
+    with create_engine(database, poolclass=NullPool).connect() as connection:
+        return list(connection.execute(mine.order_by(redemptions.c.version)).scalars())
 
 
 def set_remaining(database: str, grant: str, seconds: float) -> None:

@@ -32,6 +32,9 @@ STOP_AFTER_CLAIM = "stop-after-claim"
 POST_ANY_TIME = "post-any-time"
 """Holders post also when their claim has ended."""
 
+NEVER_RENEW = "never-renew"
+"""A live holder lets its claim end while it waits for the response."""
+
 REFUSE_LATE_WINNERS = "refuse-late-winners"
 """Nothing is saved after the deadline of its claim."""
 
@@ -85,6 +88,7 @@ def install(folder: Path) -> None:
         setattr(owner, method, either)
 
     replace(SqlGrantStore, "try_claim", STOP_AFTER_CLAIM, _stopper(folder / STOP_AFTER_CLAIM))
+    replace(SqlGrantStore, "renew", NEVER_RENEW, _lose_the_claim)
     replace(SqlGrantStore, "save", REFUSE_LATE_WINNERS, _save_in_time)
     replace(Holding, "is_too_late_to_post", POST_ANY_TIME, _post_any_time)
     replace(Revocation, "revoke_if_signed_out", LEAVE_NEW_TOKENS_ALIVE, _do_nothing)
@@ -110,6 +114,10 @@ def _stopper(switch: Path) -> Callable[..., Any]:
     return stop_after_claim
 
 
+def _lose_the_claim(renew: Callable[..., bool], *_: Any, **__: Any) -> bool:
+    return False
+
+
 def _save_in_time(save: Callable[..., Any], store: SqlGrantStore, seen: Any, *rest: Any, **facts: Any) -> Any:
     grant = store.load(seen.id)
     standing = None if grant is None else grant.standing
@@ -119,7 +127,7 @@ def _save_in_time(save: Callable[..., Any], store: SqlGrantStore, seen: Any, *re
 
 
 def _post_any_time(is_too_late: Callable[..., Any], holding: Holding) -> bool:
-    holding._claimed_at = holding._clock.monotonic()
+    holding._claimed_at = holding._clock.monotonic() + 60  # and there is time to send
     return False
 
 

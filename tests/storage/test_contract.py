@@ -580,6 +580,18 @@ def test_a_refused_replay_leaves_the_row_open_for_a_late_winner(stores: Stores) 
     assert stores.ledger(grant.id) == [(late.id, 0, "rotated", 200), (replay.id, 1, "refused", 400)]
 
 
+def test_a_release_after_a_late_winner_writes_no_doubt_on_its_token_set(stores: Stores) -> None:
+    """The claim is cleared and nothing else: what it met says nothing about the newer refresh token."""
+    grant = stores.grants.add(new_grant())
+    late = claimed(stores.grants, grant)
+    replay = claimed(stores.grants, loaded(stores.grants, grant.id), doubts=1)
+    stores.grants.save(grant, late, token_set(1), http_status=200)
+    assert stores.grants.release(replay, REFUSED, in_doubt=True, retry_after=60.0)
+    row = loaded(stores.grants, grant.id)
+    assert (row.doubts, row.retry_at, row.failure, row.failures) == (0, None, None, 0)
+    assert (row.standing, row.tokens) == (None, token_set(1))
+
+
 def test_a_refusal_is_in_the_ledger(stores: Stores) -> None:
     """The end of a grant by its claim says why, with the provider's status."""
     grant = stores.grants.add(new_grant())

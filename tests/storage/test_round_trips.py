@@ -18,7 +18,7 @@ from flask_tokenrotate.threads import CallersThread
 from tests.rotation.defaults import default_policy, default_timing
 
 from ..conftest import available
-from ..rotation.processes import Heard, ScriptedEndpoint
+from ..rotation.processes import Notified, ScriptedEndpoint
 from ..servers import ENGINES, Servers
 from ..servers.cutting_proxy import CuttingProxy
 from .backends import SEALER, new_grant, token_set
@@ -47,7 +47,7 @@ class Rotations:
             store=self.store,
             endpoint=ScriptedEndpoint(),
             clock=clock,
-            observer=Heard(),
+            observer=Notified(),
             rescue=MemoryRescue(),
             wakeups=MemoryWakeups(clock),
             threads=CallersThread(),

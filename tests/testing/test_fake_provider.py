@@ -1,4 +1,4 @@
-"""The FakeProvider is strict: who may ask, what for, and what a wrong request is answered with."""
+"""The FakeProvider is strict: which requests it accepts, and its responses to others."""
 
 from __future__ import annotations
 
@@ -123,12 +123,12 @@ class TestAuthorize:
 
 class TestCodeExchange:
     def test_a_code_brings_tokens_for_the_user_who_allowed_it(self, app: ClientApp) -> None:
-        """The exchange answers a bearer token response, and the token is the user's."""
-        answer = app.exchange(app.callback(user="bob")["code"])
-        tokens = answer.json()
-        assert answer.status_code == 200
-        assert answer.headers["Content-Type"] == "application/json"
-        assert answer.headers["Cache-Control"] == "no-store"
+        """The exchange returns a bearer token response, and the token is the user's."""
+        response = app.exchange(app.callback(user="bob")["code"])
+        tokens = response.json()
+        assert response.status_code == 200
+        assert response.headers["Content-Type"] == "application/json"
+        assert response.headers["Cache-Control"] == "no-store"
         assert (tokens["token_type"], tokens["expires_in"], tokens["scope"]) == ("Bearer", 3600, "profile")
         assert app.get("/userinfo", tokens["access_token"]).json()["sub"] == "bob"
 
@@ -150,8 +150,8 @@ class TestCodeExchange:
     ) -> None:
         """Verifier and redirect_uri must be those of the authorization request."""
         code = app.callback()["code"]
-        answer = app.exchange(**{"code": code, **over})  # type: ignore[arg-type]
-        assert (answer.status_code, answer.json()["error"]) == (400, error)
+        response = app.exchange(**{"code": code, **over})  # type: ignore[arg-type]
+        assert (response.status_code, response.json()["error"]) == (400, error)
         assert app.provider.live_tokens() == 0
 
     def test_a_verifier_too_short_for_rfc_7636_is_refused(self, app: ClientApp) -> None:
@@ -194,15 +194,15 @@ class TestClientAuthentication:
         """401 invalid_client; the refresh token stays good, and the reuse of one is not even noticed."""
         refresh_token = app.provider.mint()["refresh_token"]
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token, "token": refresh_token}
-        answer = app.post(path, form, auth=auth)
-        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+        response = app.post(path, form, auth=auth)
+        assert (response.status_code, response.json()["error"]) == (401, "invalid_client")
         assert app.provider.presentations() == {}
         assert app.redeem(refresh_token).status_code == 200
 
     def test_the_challenge_names_the_scheme_that_was_used(self, app: ClientApp) -> None:
-        """A client that came with Basic is answered with Basic (RFC 6749 section 5.2)."""
-        answer = app.post("/token", {"grant_type": "refresh_token", "refresh_token": "x"}, auth=("a", "b"))
-        assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+        """A client that used Basic gets a challenge for Basic (RFC 6749 section 5.2)."""
+        response = app.post("/token", {"grant_type": "refresh_token", "refresh_token": "x"}, auth=("a", "b"))
+        assert response.headers["WWW-Authenticate"].startswith("Basic ")
 
     @pytest.mark.parametrize("client_auth", ["basic", "post", "none"])
     def test_only_the_registered_way_is_accepted(self, app: ClientApp, client_auth: str) -> None:
@@ -238,8 +238,8 @@ class TestClientAuthentication:
         """What is no base64, or no UTF-8 in it, is a wrong secret and no server error."""
         form = {"grant_type": "refresh_token", "refresh_token": "x"}
         for broken in ("Basic ?", "Basic //79", "Basic", "Digest x"):
-            answer = app.post("/token", form, auth=None, headers={"Authorization": broken})
-            assert answer.status_code == 401
+            response = app.post("/token", form, auth=None, headers={"Authorization": broken})
+            assert response.status_code == 401
 
 
 class TestHttp:
@@ -248,23 +248,23 @@ class TestHttp:
         first, second = app.provider.mint(), app.provider.mint()
         form = [("grant_type", "refresh_token")]
         form += [("refresh_token", tokens["refresh_token"]) for tokens in (first, second)]
-        answer = app.post("/token", form)
-        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+        response = app.post("/token", form)
+        assert (response.status_code, response.json()["error"]) == (400, "invalid_request")
         assert app.provider.presentations() == {}
 
     def test_only_forms_are_accepted(self, app: ClientApp) -> None:
         """A JSON body is refused with the content type to use."""
-        answer = app.post(
+        response = app.post(
             "/token", '{"grant_type": "refresh_token"}', headers={"Content-Type": "application/json"}
         )
-        assert answer.status_code == 400
-        assert "application/x-www-form-urlencoded" in answer.json()["error_description"]
+        assert response.status_code == 400
+        assert "application/x-www-form-urlencoded" in response.json()["error_description"]
 
     def test_parameters_in_the_address_are_refused(self, app: ClientApp) -> None:
         """A refresh token does not belong in an address."""
         refresh_token = app.provider.mint()["refresh_token"]
-        answer = app.post(f"/token?refresh_token={refresh_token}", {"grant_type": "refresh_token"})
-        assert answer.json()["error"] == "invalid_request"
+        response = app.post(f"/token?refresh_token={refresh_token}", {"grant_type": "refresh_token"})
+        assert response.json()["error"] == "invalid_request"
 
     def test_a_body_that_is_too_long_is_refused(self, app: ClientApp) -> None:
         """More than 64 KiB is nobody's token request."""
@@ -283,10 +283,10 @@ class TestHttp:
     )
     def test_wrong_methods_and_addresses(self, app: ClientApp, method: str, path: str, status: int) -> None:
         """405 names what is allowed, 404 is for the rest, and neither may be cached."""
-        answer = app.http.request(method, app.provider.url + path)
-        assert answer.status_code == status
-        assert ("Allow" in answer.headers) == (status == 405)
-        assert answer.headers["Cache-Control"] == "no-store"
+        response = app.http.request(method, app.provider.url + path)
+        assert response.status_code == status
+        assert ("Allow" in response.headers) == (status == 405)
+        assert response.headers["Cache-Control"] == "no-store"
 
     def test_the_discovery_document_says_what_registration_says(self, app: ClientApp) -> None:
         """Both discovery addresses name the endpoints that registration() hands out."""
@@ -379,7 +379,7 @@ class TestServing:
         with pytest.raises(RuntimeError, match=r"call start\(\)"):
             _ = provider.url
         with provider:
-            with pytest.raises(RuntimeError, match="running already"):
+            with pytest.raises(RuntimeError, match="already running"):
                 provider.start()
             port = int(provider.url.rpartition(":")[2])
             with pytest.raises(OSError, match="in use"):

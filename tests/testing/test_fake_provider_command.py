@@ -71,9 +71,9 @@ def test_a_taken_port_is_told_in_one_line(start: Start) -> None:
 def test_an_impossible_knob_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """The command says which option, and does not start."""
     with pytest.raises(SystemExit) as ended:
-        main(["--answer-seconds", "-1"])
+        main(["--response-seconds", "-1"])
     assert ended.value.code == 2
-    assert "answer_seconds" in capsys.readouterr().err
+    assert "response_seconds" in capsys.readouterr().err
 
 
 def test_serve_checks_before_it_listens() -> None:

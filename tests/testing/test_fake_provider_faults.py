@@ -31,8 +31,8 @@ class TestTurnedAway:
         """So many requests fail with Retry-After; the same token then works."""
         app.provider.turn(retry_after=7, **knobs)
         token = app.provider.mint()["refresh_token"]
-        answer = app.redeem(token)
-        assert (answer.status_code, answer.headers["Retry-After"]) == (status, "7")
+        response = app.redeem(token)
+        assert (response.status_code, response.headers["Retry-After"]) == (status, "7")
         assert app.provider.presentations() == {}
         assert app.redeem(token).status_code == 200
 
@@ -81,7 +81,7 @@ class TestLostAnswers:
         assert app.redeem(token).status_code == 400
         assert app.provider.families_revoked == 1
 
-    def test_a_grace_period_brings_a_lost_answer_back(self, app: ClientApp) -> None:
+    def test_a_grace_period_brings_a_lost_response_back(self, app: ClientApp) -> None:
         """The one repair there is: the old token brings the pair that was lost."""
         app.provider.turn(drop_next=1, grace_seconds=60)
         token = app.provider.mint()["refresh_token"]
@@ -94,12 +94,12 @@ class TestDelays:
     def test_time_passes_before_and_after_processing(
         self, app: ClientApp, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """answer_seconds pass while nothing is logged yet, after_seconds when the token is spent."""
+        """response_seconds pass while nothing is logged yet, after_seconds when the token is spent."""
         pauses: list[tuple[float, int]] = []
         monkeypatch.setattr(
             app.provider, "pause", lambda seconds: pauses.append((seconds, len(app.provider.log)))
         )
-        app.provider.turn(answer_seconds=3, after_seconds=5)
+        app.provider.turn(response_seconds=3, after_seconds=5)
         app.redeem(app.provider.mint()["refresh_token"])
         assert pauses == [(3, 0), (5, 1)]
 
@@ -107,13 +107,13 @@ class TestDelays:
         """A server in trouble is not quicker than a healthy one."""
         pauses: list[float] = []
         monkeypatch.setattr(app.provider, "pause", pauses.append)
-        app.provider.turn(answer_seconds=3, after_seconds=5, fail_next=1)
+        app.provider.turn(response_seconds=3, after_seconds=5, fail_next=1)
         app.redeem(app.provider.mint()["refresh_token"])
         assert pauses == [3]
 
     def test_a_delay_is_waited_out(self) -> None:
         """The client's own time-out strikes first, before anything was processed."""
-        with FakeProvider(answer_seconds=60) as provider:
+        with FakeProvider(response_seconds=60) as provider:
             app = ClientApp(provider)
             with pytest.raises(requests.ReadTimeout):
                 app.post("/token", {"grant_type": "refresh_token", "refresh_token": "x"}, timeout=0.2)
@@ -121,7 +121,7 @@ class TestDelays:
 
     def test_stopping_waits_for_no_delay(self) -> None:
         """A request in a delay of a minute does not keep a test for a minute."""
-        with ThreadPoolExecutor(1) as pool, FakeProvider(answer_seconds=60) as provider:
+        with ThreadPoolExecutor(1) as pool, FakeProvider(response_seconds=60) as provider:
             with provider.hold("received") as gate:
                 call = pool.submit(ClientApp(provider).redeem, provider.mint()["refresh_token"])
                 gate.wait_for(1)
@@ -140,7 +140,7 @@ class TestGates:
             gate.open()
             assert call.result(timeout=10).status_code == 200
 
-    def test_processed_holds_the_answer(self, app: ClientApp) -> None:
+    def test_processed_holds_the_response(self, app: ClientApp) -> None:
         """The token is spent and the client does not know it yet: a second redemption meets a spent one."""
         token = app.provider.mint()["refresh_token"]
         with ThreadPoolExecutor(2) as pool, app.provider.hold("processed") as gate:
@@ -176,11 +176,11 @@ class TestGates:
 
     def test_one_gate_at_a_point_that_exists(self, app: ClientApp) -> None:
         """A second gate at the same point, or one at no point, is a mistake in the test."""
-        with pytest.raises(ValueError, match="no point 'answered'"), app.provider.hold("answered"):  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="no point 'sent'"), app.provider.hold("sent"):  # type: ignore[arg-type]
             pass
         with (
             app.provider.hold("received"),
-            pytest.raises(ValueError, match="already stands"),
+            pytest.raises(ValueError, match="already a gate"),
             app.provider.hold("received"),
         ):
             pass
@@ -190,8 +190,8 @@ class TestKnobs:
     @pytest.mark.parametrize(
         ("name", "value"),
         [
-            ("answer_seconds", -1),
-            ("answer_seconds", "1"),
+            ("response_seconds", -1),
+            ("response_seconds", "1"),
             ("lifetime", float("inf")),
             ("lifetime", float("nan")),
             ("lifetime", True),
@@ -208,7 +208,7 @@ class TestKnobs:
     def test_an_impossible_value_is_refused_with_its_name(self, name: str, value: object) -> None:
         """The message has the knob, the value and what to give; nothing is changed."""
         knobs = Knobs()
-        with pytest.raises(ValueError, match=f"{name} = .* is not possible: give "):
+        with pytest.raises(ValueError, match=f"{name} = .* is not possible: it must be "):
             setattr(knobs, name, value)
         assert knobs.positions() == Knobs().positions()
 
@@ -228,7 +228,7 @@ class TestKnobs:
         """Each applies to its number of requests, in the order of the class, and then it is over."""
         knobs = Knobs(cut_next=1, drop_next=1, reset_next=1, rate_limit_next=1, fail_next=2)
         fates = [knobs.next_fate() for _ in range(7)]
-        assert fates == ["fail", "fail", "rate_limit", "reset", "drop", "cut", "answer"]
+        assert fates == ["fail", "fail", "rate_limit", "reset", "drop", "cut", "respond"]
 
     def test_a_countdown_of_one_is_for_one_of_two_threads(self) -> None:
         """Both would write the count down at the same moment, were the lock not there."""
@@ -244,4 +244,4 @@ class TestKnobs:
         knobs._positions = Positions(knobs.positions())
         with ThreadPoolExecutor(2) as pool:
             fates = [pool.submit(knobs.next_fate) for _ in range(2)]
-            assert sorted(fate.result(timeout=10) for fate in fates) == ["answer", "fail"]
+            assert sorted(fate.result(timeout=10) for fate in fates) == ["fail", "respond"]

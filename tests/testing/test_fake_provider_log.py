@@ -84,9 +84,9 @@ class TestLog:
         token = app.provider.mint()["refresh_token"]
         app.redeem(token)
         app.redeem(token)
-        answer = app.get("/log")
-        told = answer.json()
-        assert answer.headers["Content-Type"] == "application/json"
+        response = app.get("/log")
+        told = response.json()
+        assert response.headers["Content-Type"] == "application/json"
         assert (told["redemptions"], told["families_revoked"]) == (2, 1)
         assert told["outcomes"] == {"rotated": 1, "reused": 1}
         assert told["double_presentations"] == {Secret(token).fingerprint(): 2}
@@ -98,10 +98,10 @@ class TestControl:
         return app.http.post(f"{app.provider.url}/control", json=wishes)
 
     def test_knobs_are_read_and_turned(self, app: ClientApp) -> None:
-        """GET and POST answer where all knobs stand."""
+        """GET and POST return the values of all knobs."""
         assert app.get("/control").json() == app.provider.positions()
-        told = self.control(app, answer_seconds=0.5, fail_next=2, scope="a b").json()
-        assert (told["answer_seconds"], told["fail_next"], told["scope"]) == (0.5, 2, "a b")
+        told = self.control(app, response_seconds=0.5, fail_next=2, scope="a b").json()
+        assert (told["response_seconds"], told["fail_next"], told["scope"]) == (0.5, 2, "a b")
         assert app.provider.fail_next == 2
 
     def test_access_tokens_are_ended_and_the_log_is_cleared(self, app: ClientApp) -> None:
@@ -116,8 +116,8 @@ class TestControl:
     @pytest.mark.parametrize(
         ("body", "told"),
         [
-            ('{"answer_secs": 1}', "no knob 'answer_secs'"),
-            ('{"answer_seconds": "soon", "expire_access_tokens": true}', "answer_seconds"),
+            ('{"lifetime_secs": 1}', "no knob 'lifetime_secs'"),
+            ('{"response_seconds": "soon", "expire_access_tokens": true}', "response_seconds"),
             ('{"expire_access_tokens": "yes"}', "expire_access_tokens"),
             ('{"expire_access_tokens": true, "user": 7}', "user"),
             ("[]", "JSON object"),
@@ -128,12 +128,12 @@ class TestControl:
     def test_a_wish_that_cannot_be_met_changes_nothing(
         self, app: ClientApp, body: str | bytes, told: str
     ) -> None:
-        """The answer says what is wrong with it."""
+        """The response says what is wrong with it."""
         access_token = app.provider.mint()["access_token"]
         before = app.provider.positions()
-        answer = app.post("/control", body, headers={"Content-Type": "application/json"})
-        assert answer.status_code == 400
-        assert told in answer.json()["error_description"]
+        response = app.post("/control", body, headers={"Content-Type": "application/json"})
+        assert response.status_code == 400
+        assert told in response.json()["error_description"]
         assert app.provider.positions() == before
         assert app.get("/api/me", access_token).status_code == 200
 

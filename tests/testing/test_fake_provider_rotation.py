@@ -20,9 +20,9 @@ class TestOneUse:
     def test_a_redemption_brings_a_new_pair(self, app: ClientApp) -> None:
         """Both tokens are new, the scope is the old one, and the former access token lives on."""
         first = app.provider.mint("bob", scopes=["email"])
-        answer = app.redeem(first["refresh_token"])
-        second = answer.json()
-        assert answer.headers["Cache-Control"] == "no-store"
+        response = app.redeem(first["refresh_token"])
+        second = response.json()
+        assert response.headers["Cache-Control"] == "no-store"
         assert second["scope"] == "email"
         assert second["refresh_token"] != first["refresh_token"]
         assert app.get("/api/me", second["access_token"]).json()["user"] == "bob"
@@ -48,8 +48,8 @@ class TestOneUse:
             calls = [pool.submit(lambda: ClientApp(app.provider).redeem(token)) for _ in range(32)]
             gate.wait_for(32)
             gate.open()
-            answers = [call.result(timeout=30) for call in calls]
-        winners = [answer.json() for answer in answers if answer.status_code == 200]
+            responses = [call.result(timeout=30) for call in calls]
+        winners = [response.json() for response in responses if response.status_code == 200]
         assert len(winners) == 1
         assert app.provider.outcomes() == {"rotated": 1, "reused": 1, "refused": 30}
         assert app.provider.double_presentations() == {fingerprint(token): 32}
@@ -92,20 +92,20 @@ class TestRotationKnobs:
         app.provider.rotation = False
         tokens = app.provider.mint()
         for _ in range(2):
-            answer = app.redeem(tokens["refresh_token"]).json()
-            assert "refresh_token" not in answer
-            assert app.get("/api/me", answer["access_token"]).status_code == 200
+            response = app.redeem(tokens["refresh_token"]).json()
+            assert "refresh_token" not in response
+            assert app.get("/api/me", response["access_token"]).status_code == 200
         assert app.provider.outcomes() == {"kept": 2}
 
     def test_without_rotation_a_sign_in_still_brings_a_refresh_token(self, app: ClientApp) -> None:
-        """Only the answers to refreshes leave it out."""
+        """Only the responses to refreshes leave it out."""
         app.provider.rotation = False
         assert "refresh_token" in app.exchange(app.callback()["code"]).json()
 
     def test_inside_the_grace_the_old_token_brings_the_same_pair(
         self, app: ClientApp, clock: ManualClock
     ) -> None:
-        """One tick before its end the answer is the same again, with the time that is left of it."""
+        """One tick before its end the response is the same again, with the time that is left of it."""
         app.provider.grace_seconds = 5
         token = app.provider.mint()["refresh_token"]
         first = app.redeem(token).json()
@@ -125,7 +125,7 @@ class TestRotationKnobs:
         assert app.provider.live_tokens() == 0
 
     def test_grace_is_for_the_token_just_before_the_newest(self, app: ClientApp) -> None:
-        """Once the successor was spent the answer has arrived, and the old token is a thief's."""
+        """Once the successor was spent the response has arrived, and the old token is a thief's."""
         app.provider.grace_seconds = 5
         token = app.provider.mint()["refresh_token"]
         successor = app.redeem(token).json()["refresh_token"]
@@ -154,17 +154,17 @@ class TestRotationKnobs:
         assert app.get("/api/me", new["access_token"]).status_code == 200
         assert app.get("/api/me", other["access_token"]).status_code == 200
 
-    def test_the_lifetime_is_answered_and_kept(self, app: ClientApp, clock: ManualClock) -> None:
+    def test_the_lifetime_is_sent_and_kept(self, app: ClientApp, clock: ManualClock) -> None:
         """expires_in is the knob's value, and the token dies then."""
         app.provider.lifetime = 2
-        answer = app.redeem(app.provider.mint()["refresh_token"]).json()
-        assert answer["expires_in"] == 2
+        response = app.redeem(app.provider.mint()["refresh_token"]).json()
+        assert response["expires_in"] == 2
         clock.advance(2)
-        assert app.get("/api/me", answer["access_token"]).status_code == 401
+        assert app.get("/api/me", response["access_token"]).status_code == 401
 
-    def test_answers_can_be_odd_on_purpose(self, app: ClientApp) -> None:
+    def test_responses_can_be_odd_on_purpose(self, app: ClientApp) -> None:
         """expires_in left out, and a scope that nobody asked for."""
         app.provider.turn(omit_expires_in=True, scope="profile admin")
-        answer = app.redeem(app.provider.mint()["refresh_token"]).json()
-        assert "expires_in" not in answer
-        assert answer["scope"] == "profile admin"
+        response = app.redeem(app.provider.mint()["refresh_token"]).json()
+        assert "expires_in" not in response
+        assert response["scope"] == "profile admin"

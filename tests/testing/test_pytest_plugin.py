@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def test_fake_provider_is_running_and_strict(fake_provider: FakeProvider) -> None:
-    """The fixture's provider answers, and treats reuse as every FakeProvider does."""
+    """The fixture's provider responses, and treats reuse as every FakeProvider does."""
     app = ClientApp(fake_provider)
     token = fake_provider.mint()["refresh_token"]
     assert [app.redeem(token).status_code for _ in range(2)] == [200, 400]
@@ -116,6 +116,6 @@ def test_login_as_with_an_expired_token_makes_the_next_request_rotate(
 def test_login_as_names_the_registered_providers_when_told_another(
     client: FlaskClient, login_as: LoginAs
 ) -> None:
-    """A typing mistake in a test is answered with what there is."""
+    """A typing mistake in a test is callback_query with what there is."""
     with pytest.raises(UnknownProvider, match="registered: fake"):
         login_as(client, provider="fak")

@@ -65,7 +65,7 @@ def test_urls(make_app: MakeApp) -> None:
 
 
 def test_the_ledger_on_the_command_line(app: Flask, client: FlaskClient, sign_in: Any) -> None:
-    """A rotation is told as a line without a token; the audit passes it, and finds a planted breach."""
+    """A rotation is printed without its tokens; the audit passes it, and finds a planted breach."""
     sign_in(client)
     grant_id = client.get("/me").json["grant"]
     with app.app_context():
@@ -93,7 +93,7 @@ def test_the_ledger_on_the_command_line(app: Flask, client: FlaskClient, sign_in
 
 
 def test_rescue_on_the_command_line(app: Flask, client: FlaskClient, sign_in: Any) -> None:
-    """The command saves what lies in the instance folder; a file that does not open ends with 1."""
+    """The command saves what is in the instance folder; a file that no key decrypts makes the exit code 1."""
     sign_in(client)
     grant_id = client.get("/me").json["grant"]
     runner = app.test_cli_runner()
@@ -113,7 +113,7 @@ def test_rescue_on_the_command_line(app: Flask, client: FlaskClient, sign_in: An
     assert (saved.exit_code, saved.output) == (0, "1 rescued token sets were saved.\n")
     assert state.grants.load(grant_id).token_version == 1
     assert list(folder.iterdir()) == []
-    file.write_bytes(b"nothing that opens")
+    file.write_bytes(b"not encrypted")
     failed = runner.invoke(args=["tokenrotate", "rescue"])
     assert failed.exit_code == 1
     assert str(file) in failed.output
@@ -156,7 +156,7 @@ class TestRotateKeys:
 
     @pytest.fixture
     def adopted(self, make_app: MakeApp) -> str:
-        """A grant sealed with the old key; its id."""
+        """A grant encrypted with the old key; its id."""
         app, rotate = make_app(TOKENROTATE_ENCRYPTION_KEYS=KEYS[0])
         with app.app_context():
             return rotate.adopt("fake", {"access_token": "canary-access"}, user_id="ada").id
@@ -167,7 +167,7 @@ class TestRotateKeys:
         return app.test_cli_runner().invoke(args=["tokenrotate", "rotate-keys"])
 
     def test_it_tells_what_it_did(self, make_app: MakeApp, adopted: str) -> None:
-        """It counts the rows, and afterwards an application with the new key alone opens them."""
+        """It counts the rows, and afterwards an application with only the new key decrypts them."""
         for counts in ("1 resealed, 0 skipped, 0 unreadable.", "0 resealed, 1 skipped, 0 unreadable."):
             result = self.run(make_app, KEYS[1], KEYS[0])
             assert result.exit_code == 0, result.output
@@ -181,11 +181,12 @@ class TestRotateKeys:
         fingerprint = sealer_from([KEYS[0]], None).fingerprints[0]
         result = self.run(make_app, KEYS[1])
         assert result.exit_code == 1
-        assert f"grant {adopted}: no configured key opens it; sealed with {fingerprint}" in result.output
+        expected = f"grant {adopted}: no configured key decrypts it; encrypted with {fingerprint}"
+        assert expected in result.output
         assert not any(secret in result.output for secret in ("canary-access", *KEYS))
 
     def test_a_worker_with_the_old_key_in_front_is_noticed(self, make_app: MakeApp, adopted: str) -> None:
-        """Rows that are sealed with another key during the run fail the command, which says why."""
+        """Rows that are encrypted with another key during the run fail the command, which says why."""
         app, _ = make_app(TOKENROTATE_ENCRYPTION_KEYS=[KEYS[1], KEYS[0]])
         state = app.extensions["tokenrotate"]
         maintenance = state.maintenance

@@ -63,17 +63,17 @@ class TestHealthy:
         app.test_cli_runner().invoke(args=["tokenrotate", "create-tables"])
         adopt(app, rotate)
         assert set(levels(app).values()) == {"ok"}
-        assert set(levels(app)) == {"keys", "database", "clock", "providers", "sessions", "addresses"}
+        assert set(levels(app)) == {"keys", "database", "clock", "providers", "sessions", "urls"}
         result = doctor(app)
         assert result.exit_code == 0, result.output
         assert "https://app.example.com/auth/fake/callback" in result.output
-        assert "open 1 sampled grants" in result.output
+        assert "decrypt 1 sampled grants" in result.output
         assert GOOD not in result.output
 
 
 class TestKeys:
     @pytest.mark.parametrize("secret", ["dev", "change me to something longer", "short", "x" * 15])
-    def test_a_weak_secret_key_that_seals_fails(self, make_app: MakeApp, secret: str) -> None:
+    def test_a_weak_secret_key_that_encrypts_fails(self, make_app: MakeApp, secret: str) -> None:
         """A default, or a short one; the value is not shown."""
         app, _ = make_app(before=lambda app: app.config.update(SECRET_KEY=secret))
         assert levels(app)["keys"] == "fail"
@@ -109,7 +109,7 @@ class TestKeys:
         adopt(*make_app(TOKENROTATE_ENCRYPTION_KEYS=random_key()))
         monkeypatch.setattr(web_doctor, "SAMPLE", 0)
         app, _ = make_app(TOKENROTATE_ENCRYPTION_KEYS=GOOD)
-        assert "1 grants are sealed with key" in doctor(app).output
+        assert "1 grants are encrypted with key" in doctor(app).output
         assert levels(app)["database"] == "fail"
 
 
@@ -161,7 +161,7 @@ class TestTheRest:
         assert levels(app)["sessions"] == "warn"
 
     def test_rewriting_the_session_each_time_is_a_warning(self, make_app: MakeApp) -> None:
-        """Flask-Session does so unless it is told otherwise; the extension's own sessions never do."""
+        """Flask-Session does so by default; the extension's own sessions never do."""
         assert levels(make_app()[0])["sessions"] == "ok"
         app, _ = make_app(before=Session, SESSION_TYPE="cachelib", SESSION_CACHELIB=SimpleCache())
         assert levels(app)["sessions"] == "warn"
@@ -171,9 +171,9 @@ class TestTheRest:
     def test_proxy_fix_or_a_base_url_is_wanted(self, make_app: MakeApp) -> None:
         """One of the two is enough."""
         app, _ = make_app()
-        assert levels(app)["addresses"] == "warn"
+        assert levels(app)["urls"] == "warn"
         app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
-        assert levels(app)["addresses"] == "ok"
+        assert levels(app)["urls"] == "ok"
 
 
 class TestByItself:
@@ -185,29 +185,29 @@ class TestByItself:
     def test_it_warns_once_after_the_first_token(
         self, make_app: MakeApp, sign_in: Callable[..., Any], caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Nothing is said while the application starts, and nothing a second time."""
+        """Nothing is logged while the application starts, and nothing a second time."""
         app, _ = make_app()
         client = app.test_client()
         sign_in(client)
         assert self.lines(caplog) == []
         for _ in range(2):
-            answer = client.get("/me")
-            assert answer.status_code == 200
-            answer.close()
+            response = client.get("/me")
+            assert response.status_code == 200
+            response.close()
         (line,) = self.lines(caplog)
         assert "derived from SECRET_KEY" in line
 
     def test_another_workers_key_is_noticed(
         self, make_app: MakeApp, sign_in: Callable[..., Any], caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A worker with keys of its own says which fingerprints it cannot open."""
+        """A worker with keys of its own says which keys it does not have."""
         adopt(*make_app(TOKENROTATE_ENCRYPTION_KEYS=random_key()))
         app, _ = make_app(TOKENROTATE_ENCRYPTION_KEYS=GOOD)
         client = app.test_client()
         sign_in(client)
         client.get("/me").close()
         (line,) = self.lines(caplog)
-        assert "opens 1 of 2 sampled grants" in line
+        assert "decrypts 1 of 2 sampled grants" in line
 
     def test_good_keys_are_passed_over_in_silence(
         self, make_app: MakeApp, sign_in: Callable[..., Any], caplog: pytest.LogCaptureFixture

@@ -23,7 +23,7 @@ from .conftest import MakeApp, database_of
 
 class TestInitApp:
     def test_no_network_and_no_database(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """init_app opens no socket and makes no database, whatever the database is."""
+        """init_app connects to nothing and creates no database, whatever the database is."""
 
         def refuse(*args: Any, **kwargs: Any) -> None:
             raise AssertionError("a connection was opened")
@@ -37,7 +37,7 @@ class TestInitApp:
 
     def test_twice_is_an_error(self, app: Flask, rotate: TokenRotate) -> None:
         """A second init_app of one application is refused by name."""
-        with pytest.raises(ConfigurationError, match=f"'{app.name}' already"):
+        with pytest.raises(ConfigurationError, match=f"already set up for the application '{app.name}'"):
             rotate.init_app(app)
 
     def test_one_object_serves_several_applications(
@@ -182,7 +182,7 @@ class TestEngines:
             db.engine.dispose()
 
     def test_two_sources_are_refused(self, make_app: MakeApp, tmp_path: Path) -> None:
-        """An engine and a URI at once leave open which is meant."""
+        """An engine and a URI together are ambiguous."""
         engine = create_engine(f"sqlite:///{tmp_path / 'own.db'}")
         with pytest.raises(ConfigurationError, match="one of the two"):
             make_app(engine=engine, TOKENROTATE_DATABASE_URI="sqlite:///x.db")
@@ -250,7 +250,7 @@ class TestOutsideARequest:
         assert fake_provider.redemptions() == 1
 
     def test_a_user_id_is_a_string(self, make_app: MakeApp, fake_provider: FakeProvider) -> None:
-        """A number is told as what it is, with the cure, before anything is stored."""
+        """The error shows the number and how to fix it, before anything is stored."""
         app, rotate = make_app()
         with app.app_context():
             for call in (
@@ -299,7 +299,7 @@ class TestAdopt:
     def test_what_has_expired_is_rotated(
         self, make_app: MakeApp, fake_provider: FakeProvider, stale: dict[str, float]
     ) -> None:
-        """A stored token says when it expired, unlike an answer that has just come."""
+        """A stored token says when it expired, unlike a response that has just arrived."""
         app, rotate = make_app()
         response = {**fake_provider.mint("carol"), **stale}
         with app.app_context():

@@ -31,8 +31,8 @@ class TestDecorator:
     ) -> None:
         """A view behind the decorator never sees an expired token."""
         login_as(client, "alice", expires_in=-1)
-        answer = client.get("/me").json
-        assert (answer["status"], answer["user"], answer["origin"]) == (200, "alice", "rotated")
+        response = client.get("/me").json
+        assert (response["status"], response["user"], response["origin"]) == (200, "alice", "rotated")
         assert fake_provider.redemptions() == 1
 
     def test_a_living_token_costs_no_redemption(
@@ -121,7 +121,9 @@ class TestDecorator:
         assert client.get("/helped").text == "x-bob"
 
     @pytest.mark.parametrize("kind", ["sync", "async"])
-    def test_on_missing_answers_instead(self, app: Flask, client: FlaskClient, kind: str) -> None:
+    def test_the_result_of_on_missing_replaces_the_views(
+        self, app: Flask, client: FlaskClient, kind: str
+    ) -> None:
         """on_missing gets the error and its result is the view's."""
 
         def on_missing(error: SignInRequired) -> tuple[str, int]:
@@ -140,8 +142,8 @@ class TestDecorator:
             async def own_async() -> str:
                 return "never"
 
-        answer = client.get("/own")
-        assert (answer.status_code, answer.text) == (418, "fake no_grant")
+        response = client.get("/own")
+        assert (response.status_code, response.text) == (418, "fake no_grant")
 
     def test_an_async_on_missing_is_awaited(self, app: Flask, client: FlaskClient) -> None:
         """An async view may have an async on_missing."""
@@ -195,10 +197,10 @@ class TestDecorator:
         client = app.test_client()
         fake_provider.scope = "profile"
         sign_in(client, path="/auth/fake/login?next=/mail")
-        answer = client.get("/mail")
+        response = client.get("/mail")
         # The profile asks for email and profile at each sign-in, and was given profile only.
-        assert answer.status_code == 403
-        assert answer.json["code"] == "scopes_not_granted"
+        assert response.status_code == 403
+        assert response.json["code"] == "scopes_not_granted"
 
     def test_scopes_never_asked_for_lead_to_a_step_up(
         self, make_app: MakeApp, sign_in: Any, fake_provider: FakeProvider
@@ -353,7 +355,7 @@ class TestHealing:
     def test_one_401_does_not_end_what_cannot_be_rotated(
         self, make_app: MakeApp, fake_provider: FakeProvider
     ) -> None:
-        """Without a refresh token a refusal is the API's answer, and the grant goes on."""
+        """Without a refresh token a refusal is the API's response, and the grant goes on."""
         app, rotate = make_app()
 
         @app.post("/adopt")
@@ -515,9 +517,9 @@ class TestHealing:
             client = app.test_client()
             login_as(client, expires_in=1000)
             _age(app)
-            answer = client.get("/call").json
+            response = client.get("/call").json
         assert api.methods == sent
-        assert answer == {"status": 200 if len(sent) == 2 else 401}
+        assert response == {"status": 200 if len(sent) == 2 else 401}
         assert fake_provider.redemptions() == 1
 
 
@@ -623,7 +625,7 @@ class TestAhead:
     def test_another_response_in_place_of_the_views_changes_nothing(
         self, make_app: MakeApp, login_as: LoginAs, fake_provider: FakeProvider
     ) -> None:
-        """A hook of the application may answer with an object of its own."""
+        """A hook of the application may return another response object."""
         app, _ = make_app(TOKENROTATE_ROTATION_THREADS=0)
         app.after_request(lambda response: Response(response.get_data(), mimetype="application/json"))
         client = app.test_client()

@@ -72,7 +72,7 @@ def test_changed_scopes_are_told(
 
 
 def test_a_receiver_that_raises_harms_nothing(app: Flask, client: FlaskClient, login_as: LoginAs) -> None:
-    """The token set is saved before anybody is told, and the request goes on."""
+    """The token set is saved before a receiver is notified, and the request continues."""
 
     def broken(sender: Flask, **facts: Any) -> None:
         raise RuntimeError("a defect of the application")

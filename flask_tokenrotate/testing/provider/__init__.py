@@ -1,6 +1,6 @@
-"""A strict OAuth 2 authorization server for tests, demos and trying things out.
+"""A strict OAuth 2 authorization server for tests and demos.
 
-Start reading at `server.FakeProvider`; `rules` says what is allowed, `knobs` what can be made to fail.
+Start reading at `server.FakeProvider`. `rules` has the rules, `knobs` the faults.
 """
 
 from .browser import sign_in

@@ -1,4 +1,4 @@
-"""The WSGI application of the FakeProvider: its addresses and what is behind them."""
+"""The WSGI application of the FakeProvider: its URLs and their views."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def addresses(url: str) -> dict[str, str]:
 
 
 def discovery(provider: ProviderState, request: Request) -> Response:
-    """Answer the metadata document (RFC 8414)."""
+    """Return the metadata document (RFC 8414)."""
     method = {"basic": "client_secret_basic", "post": "client_secret_post", "none": "none"}
     methods = [method[provider.client_auth]]
     return _json(
@@ -60,7 +60,7 @@ def discovery(provider: ProviderState, request: Request) -> Response:
 
 
 def userinfo(provider: ProviderState, request: Request) -> Response:
-    """Say who the bearer of the access token is."""
+    """Return the claims of the access token's user."""
     if provider.outage:
         return endpoints.failure(provider, provider.fail_status)
 
@@ -71,7 +71,7 @@ def userinfo(provider: ProviderState, request: Request) -> Response:
 
 
 def me(provider: ProviderState, request: Request) -> Response:
-    """Answer as a protected resource of some other server: an outage of this one does not touch it."""
+    """Respond like a protected resource of another server: an outage of the provider does not affect it."""
 
     def profile(user: str, scopes: tuple[str, ...], seconds: float) -> dict[str, object]:
         return {"user": user, "scopes": list(scopes), "seconds_left": round(seconds, 3)}
@@ -86,7 +86,7 @@ def _protected(
 ) -> Response:
     with provider.ledger.lock:
         rules = Rules(provider.client, provider.ledger, provider)
-        # Without the query: a bearer token in an address is not accepted (RFC 9700 section 4.3.2).
+        # Without the query: a bearer token in a URL is not accepted (RFC 9700 section 4.3.2).
         alive, _ = rules.server().verify_request(request.path, headers=dict(request.headers), scopes=[])
         if alive and rules.bearer is not None:
             family, seconds = rules.bearer.family, rules.bearer.expires_at - provider.ledger.now()
@@ -98,23 +98,23 @@ def _protected(
 
 
 def log(provider: ProviderState, request: Request) -> Response:
-    """Answer with the log and what it adds up to."""
+    """Return the log and its counts."""
     return _json(provider.journal.as_json())
 
 
 def control(provider: ProviderState, request: Request) -> Response:
-    """Answer with the knobs; turn them first where the request asks for it.
+    """Apply the changes of a POST request; return the values of all knobs.
 
-    Only JSON is taken: no page in a browser can send that across origins without being asked first.
+    Only JSON is accepted: a page of another origin cannot send it without a preflight request.
     """
     if request.method == "POST":
         if request.mimetype != "application/json":
             return endpoints.error(415, "invalid_request", "Send a JSON object as application/json.")
         try:
-            wishes = json.loads(request.get_data())
-            if not isinstance(wishes, dict):
+            changes = json.loads(request.get_data())
+            if not isinstance(changes, dict):
                 raise ValueError("Send a JSON object.")
-            provider.obey(wishes)
+            provider.apply(changes)
         except ValueError as mistake:
             return endpoints.error(400, "invalid_request", str(mistake))
     return _json(provider.positions())

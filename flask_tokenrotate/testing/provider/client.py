@@ -15,9 +15,9 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Client:
-    """The one client that the server knows, and the scopes that it may ask for.
+    """The client of the server, and the scopes that it may request.
 
-    Without ``redirect_uris`` it may return to any plain http address of the loopback interface.
+    Without ``redirect_uris``, any plain http URL of the loopback interface is accepted.
     """
 
     client_id: str
@@ -25,15 +25,15 @@ class Client:
     redirect_uris: tuple[str, ...]
     scopes: tuple[str, ...]
 
-    def may_return_to(self, redirect_uri: str) -> bool:
-        """Say whether the browser may be sent to ``redirect_uri`` with a code."""
+    def accepts_redirect_uri(self, redirect_uri: str) -> bool:
+        """Return whether ``redirect_uri`` is registered."""
         if self.redirect_uris:
             return redirect_uri in self.redirect_uris
         parts = urlsplit(redirect_uri)
         return parts.scheme == "http" and parts.hostname in LOOPBACK and not parts.fragment
 
     def authenticates(self, request: Request, client_auth: str) -> bool:
-        """Say whether the request carries the client's credentials in the way of ``client_auth``.
+        """Return whether the request has the client's credentials, sent as ``client_auth`` says.
 
         Credentials sent in another way, or in two ways, are refused (RFC 6749 section 2.3).
         """

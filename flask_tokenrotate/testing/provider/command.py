@@ -18,9 +18,9 @@ _STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 def serve(port: int, *, host: str = "127.0.0.1", quiet: bool = False, **knobs: Any) -> None:
     """Run a FakeProvider until SIGINT or SIGTERM; call it from the main thread.
 
-    ``port`` 0 takes a free one. Unless ``quiet``, one line says where it listens once it does.
-    ``knobs`` are those of `Knobs`. Raises `ValueError` for a knob or a host that is not possible,
-    and `OSError` when the port is taken.
+    ``port`` 0 chooses a free port. Unless ``quiet``, the URL is printed when the server listens. ``knobs``
+    are those of `Knobs`. Raises `ValueError` for a knob or a host that cannot work, and `OSError` if the port
+    is in use.
     """
     provider = FakeProvider(host=host, port=port, **knobs)
     # Blocked before any thread starts, so that each inherits it and the signal waits for sigwait.
@@ -42,10 +42,10 @@ def main(
     """Run `serve` with options of the command line, one for each knob."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Runs a strict OAuth 2 authorization server for trying things out, on loopback only.",
+        description="Runs a strict OAuth 2 authorization server for demos and tests, on loopback only.",
     )
-    parser.add_argument("--port", type=int, default=0, help="the port to listen on; 0 takes a free one")
-    parser.add_argument("--quiet", action="store_true", help="do not say where it listens")
+    parser.add_argument("--port", type=int, default=0, help="the port to listen on; 0 chooses a free port")
+    parser.add_argument("--quiet", action="store_true", help="do not print the URL")
     for name, knob in KNOBS.items():
         _add_option(parser, name, knob)
     try:

@@ -17,7 +17,7 @@ _templates = Environment(loader=PackageLoader("flask_tokenrotate.testing"), auto
 
 
 def authorize(provider: ProviderState, request: Request) -> Response:
-    """Show the consent page (GET), or take the user's decision and send the browser back (POST)."""
+    """Show the consent page (GET), or redirect the browser with the user's decision (POST)."""
     uri = request.full_path
     with provider.ledger.lock:
         rules = Rules(provider.client, provider.ledger, provider)
@@ -26,11 +26,13 @@ def authorize(provider: ProviderState, request: Request) -> Response:
                 return _decide(provider, rules, request, uri)
             scopes, _ = rules.server().validate_authorization_request(uri)
         except FatalClientError as refusal:
-            return _page(400, reason=f"{refusal.description or refusal.error} Nobody was sent anywhere.")
+            return _page(
+                400, reason=f"{refusal.description or refusal.error} The browser was not redirected."
+            )
         except OAuth2Error as refusal:
             return _send_back(provider, refusal.in_uri(str(refusal.redirect_uri)))
         except ValueError:
-            return _page(400, reason="The address is not properly encoded.")
+            return _page(400, reason="The URL is not properly encoded.")
     ticket = _ticket(provider, uri)
     return _page(200, client_id=provider.client.client_id, scopes=scopes, ticket=ticket)
 
@@ -55,7 +57,7 @@ def _ticket(provider: ProviderState, uri: str) -> str:
 
 
 def _send_back(provider: ProviderState, location: str) -> Response:
-    """Redirect and name the issuer (RFC 9207); 303 keeps the form from being posted on (RFC 9700 4.12)."""
+    """Redirect with the issuer (RFC 9207); 303, so that the form is not posted again (RFC 9700 4.12)."""
     return Response(status=303, headers={"Location": add_params_to_uri(location, [("iss", provider.url)])})
 
 

@@ -1,4 +1,4 @@
-"""The token and the revocation endpoint: turned away, processed, logged, and answered or cut off."""
+"""The token and the revocation endpoint, with their faults and their log."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _FORM = "application/x-www-form-urlencoded"
 
 
 def token(provider: ProviderState, request: Request) -> Response:
-    """Answer a token request. Raises a `ConnectionError` where the connection is to be cut instead."""
+    """Respond to a token request. Raises a `ConnectionError` if the connection is to be cut instead."""
     provider.gates.pass_through("received")
-    provider.pause(provider.answer_seconds)
+    provider.pause(provider.response_seconds)
     fate = provider.next_fate()
     if fate in ("fail", "rate_limit", "reset"):
-        return _turn_away(provider, request, fate)
-    response = _process(provider, "token", request, delivered=fate == "answer")
+        return _fail(provider, request, fate)
+    response = _process(provider, "token", request, delivered=fate == "respond")
     provider.gates.pass_through("processed")
     provider.pause(provider.after_seconds)
     if fate == "drop":
-        raise ConnectionAbortedError("drop_next: processed, and closed without an answer")
+        raise ConnectionAbortedError("drop_next: processed, and closed without a response")
     return _cut(response) if fate == "cut" else response
 
 
 def revoke(provider: ProviderState, request: Request) -> Response:
-    """Answer a revocation request (RFC 7009)."""
+    """Respond to a revocation request (RFC 7009)."""
     if provider.outage:
         _note(provider, "revoke", request, "failed", provider.fail_status)
         return failure(provider, provider.fail_status)
@@ -44,8 +44,8 @@ def revoke(provider: ProviderState, request: Request) -> Response:
 
 
 def failure(provider: ProviderState, status: int) -> Response:
-    """Return the answer of a server in trouble, with ``Retry-After`` unless ``retry_after`` is 0."""
-    response = error(status, "temporarily_unavailable", "A knob of this FakeProvider asked for this.")
+    """Return the response of a failing server, with ``Retry-After`` unless ``retry_after`` is 0."""
+    response = error(status, "temporarily_unavailable", "A knob of this FakeProvider is set to this fault.")
     if provider.retry_after:
         response.headers["Retry-After"] = str(provider.retry_after)
     return response
@@ -57,7 +57,7 @@ def error(status: int, code: str, description: str) -> Response:
     return Response(body, status, mimetype="application/json")
 
 
-def _turn_away(provider: ProviderState, request: Request, fate: Fate) -> Response:
+def _fail(provider: ProviderState, request: Request, fate: Fate) -> Response:
     if fate == "reset":
         _note(provider, "token", request, "reset", 0, delivered=False)
         raise ConnectionResetError("reset_next: not processed, and reset")
@@ -70,7 +70,7 @@ def _turn_away(provider: ProviderState, request: Request, fate: Fate) -> Respons
 def _process(
     provider: ProviderState, endpoint: Endpoint, request: Request, *, delivered: bool = True
 ) -> Response:
-    # The lock makes look-up, verdict and spending of a token one step, and the log's order theirs.
+    # Under the lock, looking up, judging and spending a token are one step, and the log has the same order.
     with provider.ledger.lock:
         rules = Rules(provider.client, provider.ledger, provider)
         response = _malformed(request) or _ask_oauthlib(rules, endpoint, request)
@@ -92,10 +92,10 @@ def _malformed(request: Request) -> Response | None:
 
 def _ask_oauthlib(rules: Rules, endpoint: Endpoint, request: Request) -> Response:
     server = rules.server()
-    answer = server.create_token_response if endpoint == "token" else server.create_revocation_response
+    respond = server.create_token_response if endpoint == "token" else server.create_revocation_response
     try:
         body = request.get_data(as_text=True)
-        headers, text, status = answer(request.full_path.rstrip("?"), "POST", body, dict(request.headers))
+        headers, text, status = respond(request.full_path.rstrip("?"), "POST", body, dict(request.headers))
     except OAuth2Error as refusal:
         return error(refusal.status_code, str(refusal.error), refusal.description)
     except ValueError:

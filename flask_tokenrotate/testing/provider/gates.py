@@ -1,4 +1,4 @@
-"""Gates at named points of a token request, so that a test makes a race without sleeping."""
+"""Gates at named points of a token request, with which a test makes a race without sleeping."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Point = Literal["received", "processed"]
 
 
 class Gate:
-    """Holds every request that reaches it until it is opened; open it stays open."""
+    """Holds every request that reaches it until it is opened. It cannot be closed again."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -27,7 +27,7 @@ class Gate:
                 )
 
     def open(self) -> None:
-        """Let all go on: those that wait, and those that are yet to come."""
+        """Let all requests continue: those that wait, and later ones."""
         with self._changed:
             self._open = True
             self._changed.notify_all()
@@ -41,32 +41,32 @@ class Gate:
 
 
 class Gates:
-    """The gates that stand, at most one at each point."""
+    """The gates that exist now, at most one at each point."""
 
     def __init__(self) -> None:
-        self._standing: dict[Point, Gate] = {}
+        self._gates: dict[Point, Gate] = {}
 
     @contextmanager
     def hold(self, point: Point) -> Iterator[Gate]:
-        """Put a gate up at ``point``; leaving the block opens it and takes it away."""
+        """Create a gate at ``point``; at the end of the block it is opened and removed."""
         if point not in get_args(Point):
-            raise ValueError(f"There is no point {point!r} to hold; there are {get_args(Point)}.")
+            raise ValueError(f"There is no point {point!r}. The points are {get_args(Point)}.")
         gate = Gate()
-        if self._standing.setdefault(point, gate) is not gate:
-            raise ValueError(f"A gate already stands at {point!r}; leave its block first.")
+        if self._gates.setdefault(point, gate) is not gate:
+            raise ValueError(f"There is already a gate at {point!r}. Leave its block first.")
         try:
             yield gate
         finally:
-            del self._standing[point]
+            del self._gates[point]
             gate.open()
 
     def pass_through(self, point: Point) -> None:
-        """Go through ``point``, waiting there if a gate stands."""
-        gate = self._standing.get(point)
+        """Wait at ``point`` if there is a gate."""
+        gate = self._gates.get(point)
         if gate is not None:
             gate.enter()
 
     def open_all(self) -> None:
-        """Open every gate that stands."""
-        for gate in list(self._standing.values()):
+        """Open every gate."""
+        for gate in list(self._gates.values()):
             gate.open()

@@ -1,4 +1,4 @@
-"""What the FakeProvider was asked and what it did: the referee of every race."""
+"""The log of the FakeProvider: each request and its outcome. It decides who won a race."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _TOKEN_NOT_LOOKED_AT = ("rejected", "failed", "limited", "reset")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogEntry:
-    """One request to the token or the revocation endpoint; it never holds a token.
+    """One request to the token or the revocation endpoint. It has no token in it.
 
     ``at`` is in seconds by the provider's clock, ``presented`` the fingerprint (`Secret.fingerprint`)
     of the refresh token, or of the token to revoke, ``family`` the name of its family. ``status`` is
-    the HTTP status, 0 after a reset; ``delivered`` is False when the answer was not sent in full.
+    the HTTP status, 0 after a reset; ``delivered`` is False if the response was not sent in full.
 
     ============  ============================================================================
     Outcome       Meaning
@@ -38,11 +38,11 @@ class LogEntry:
     ``rotated``   a refresh token was spent for a new pair
     ``kept``      a new access token; rotation is off
     ``repeated``  a spent refresh token got its successor once more, inside the grace period
-    ``reused``    a spent refresh token or code came back: the family is dead
-    ``refused``   a refresh token or code that is unknown or whose family is dead
+    ``reused``    a spent refresh token or code was used again: the family is revoked
+    ``refused``   a refresh token or code is unknown, or its family is revoked
     ``rejected``  any other error of the client (its secret, its parameters)
-    ``failed``    turned away without being processed (``outage``, ``fail_next``)
-    ``limited``   turned away with 429 (``rate_limit_next``)
+    ``failed``    refused without being processed (``outage``, ``fail_next``)
+    ``limited``   refused with 429 (``rate_limit_next``)
     ``reset``     the connection was reset before processing (``reset_next``)
     ``revoked``   a token was revoked, or was not known to begin with (RFC 7009 section 2.2)
     ============  ============================================================================
@@ -60,7 +60,7 @@ class LogEntry:
 
 
 class Journal:
-    """The entries in the order of processing, and what they add up to."""
+    """The entries in the order of processing, and their counts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -72,7 +72,7 @@ class Journal:
             self._entries.append(entry)
 
     def clear(self) -> None:
-        """Forget all entries."""
+        """Delete all entries."""
         with self._lock:
             self._entries.clear()
 
@@ -82,10 +82,10 @@ class Journal:
             return list(self._entries)
 
     def presentations(self) -> Counter[str]:
-        """Return how often each refresh token was looked at, by fingerprint.
+        """Return how often each refresh token was presented, by fingerprint.
 
-        Requests that were rejected, turned away or reset before processing do not count: they left
-        the refresh token as it was.
+        Requests that were rejected, refused or reset before processing do not count: they did not change the
+        refresh token.
         """
         return Counter(
             entry.presented
@@ -102,7 +102,7 @@ class Journal:
         return Counter(entry.outcome for entry in self.entries())
 
     def families_revoked(self) -> int:
-        """Return how many families died of reuse."""
+        """Return how many families were revoked because of reuse."""
         return len({entry.family for entry in self.entries() if entry.outcome == "reused"})
 
     def as_json(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The knobs of the FakeProvider: faults, delays and rotation rules that a test turns while it runs."""
+"""The knobs of the FakeProvider: faults, delays and rotation rules that a test sets while it runs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Generic, Literal, TypeVar, overload
 
 T = TypeVar("T")
 
-Fate = Literal["answer", "fail", "rate_limit", "reset", "drop", "cut"]
+Fate = Literal["respond", "fail", "rate_limit", "reset", "drop", "cut"]
 _FATES: tuple[Fate, ...] = ("fail", "rate_limit", "reset", "drop", "cut")
 
 
 class Knob(Generic[T]):
-    """One knob: its default, the check that a new value has to pass, and a line of help."""
+    """One knob: its default, the check of a new value, and a line of help."""
 
     name: str
 
@@ -77,32 +77,32 @@ def _client_auth(value: object) -> str:
 
 
 class Knobs:
-    """The positions of all knobs, safe to turn from any thread while requests are being served.
+    """The values of all knobs. They may be set from any thread while requests are served.
 
-    A knob is an attribute; `turn` sets several at once. The ``…_next`` knobs count down: each
-    applies to that many of the following token requests, in the order in which they stand here.
+    A knob is an attribute; `turn` sets several together. A ``…_next`` knob applies to that many of the
+    following token requests and counts down. If several are set, they apply in the order of this list.
     """
 
-    answer_seconds = Knob(0.0, _seconds, "time that passes before a token request is processed")
-    after_seconds = Knob(0.0, _seconds, "time that passes between processing it and answering")
+    response_seconds = Knob(0.0, _seconds, "time that passes before a token request is processed")
+    after_seconds = Knob(0.0, _seconds, "time that passes between processing it and responding")
 
-    outage = Knob(False, _flag, "answer /token, /revoke and /userinfo with fail_status until switched off")
-    fail_next = Knob(0, _count, "so many token requests get fail_status, nothing processed")
+    outage = Knob(False, _flag, "/token, /revoke and /userinfo respond with fail_status until switched off")
+    fail_next = Knob(0, _count, "so many token requests get fail_status and are not processed")
     fail_status = Knob(503, _error_status, "the status of such a failure")
     retry_after = Knob(1, _count, "Retry-After of a failure or a rate limit, seconds; 0 leaves it out")
-    rate_limit_next = Knob(0, _count, "so many token requests get 429, nothing processed")
+    rate_limit_next = Knob(0, _count, "so many token requests get 429 and are not processed")
     reset_next = Knob(0, _count, "so many connections are reset before the request is processed")
-    drop_next = Knob(0, _count, "so many token requests are processed and never answered")
-    cut_next = Knob(0, _count, "so many token requests are processed and answered by half a body")
+    drop_next = Knob(0, _count, "so many token requests are processed and get no response")
+    cut_next = Knob(0, _count, "so many token requests are processed and get half a body")
 
-    lifetime = Knob(3600.0, _seconds, "life of an access token in seconds, answered as expires_in")
-    omit_expires_in = Knob(False, _flag, "leave expires_in out of the answers")
-    scope = Knob[str | None](None, _text_or_none, "claim this scope in the answers, whatever was granted")
-    rotation = Knob(True, _flag, "off: a refresh token stays good and is left out of the answer")
-    grace_seconds = Knob(0.0, _seconds, "so long a spent refresh token gets its successor once more")
+    lifetime = Knob(3600.0, _seconds, "lifetime of an access token in seconds, sent as expires_in")
+    omit_expires_in = Knob(False, _flag, "leave expires_in out of the responses")
+    scope = Knob[str | None](None, _text_or_none, "send this scope in the responses, whatever was granted")
+    rotation = Knob(True, _flag, "off: a refresh token remains valid and is left out of the response")
+    grace_seconds = Knob(0.0, _seconds, "for how long a spent refresh token gets its successor once more")
     kill_old_access_token = Knob(False, _flag, "a rotation ends the family's earlier access tokens")
 
-    client_auth = Knob("basic", _client_auth, "how the client has to authenticate: basic, post or none")
+    client_auth = Knob("basic", _client_auth, "how the client must authenticate: basic, post or none")
 
     def __init__(self, **positions: object) -> None:
         self._knobs_lock = threading.Lock()
@@ -110,24 +110,24 @@ class Knobs:
         self.turn(**positions)
 
     def turn(self, **positions: object) -> None:
-        """Set knobs, all or none. Raises `ValueError` for a name or a value that is not possible."""
+        """Set knobs, all or none. Raises `ValueError` for an unknown name or a value that cannot work."""
         for name, value in positions.items():
             if name not in KNOBS:
                 raise ValueError(f"There is no knob {name!r}. The knobs are: {', '.join(KNOBS)}.")
             try:
                 KNOBS[name].check(value)
             except ValueError as wanted:
-                raise ValueError(f"{name} = {value!r} is not possible: give {wanted}.") from None
+                raise ValueError(f"{name} = {value!r} is not possible: it must be {wanted}.") from None
         with self._knobs_lock:
             self._positions.update(positions)
 
     def positions(self) -> dict[str, Any]:
-        """Return where all knobs stand."""
+        """Return the values of all knobs."""
         with self._knobs_lock:
             return dict(self._positions)
 
     def next_fate(self) -> Fate:
-        """Return what is to become of the token request at hand, counting a ``…_next`` knob down."""
+        """Return what to do with the current token request; counts a ``…_next`` knob down."""
         with self._knobs_lock:
             if self._positions["outage"]:
                 return "fail"
@@ -135,7 +135,7 @@ class Knobs:
                 if self._positions[f"{fate}_next"]:
                     self._positions[f"{fate}_next"] -= 1
                     return fate
-        return "answer"
+        return "respond"
 
 
 KNOBS: dict[str, Knob[Any]] = {name: knob for name, knob in vars(Knobs).items() if isinstance(knob, Knob)}

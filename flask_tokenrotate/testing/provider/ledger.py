@@ -1,8 +1,8 @@
-"""The tokens that the FakeProvider has given out, and which of them are alive.
+"""The tokens that the FakeProvider has issued, and which of them are valid.
 
-A family is everything that descends from one sign-in. It dies as a whole: when a spent refresh
-token comes back (RFC 9700 section 4.14.2), when a code comes back (RFC 6749 section 4.1.2), or when
-a refresh token is revoked (RFC 7009 section 2.1). All times are seconds of the ledger's own clock.
+A family is all tokens of one sign-in. It is revoked as a whole when a spent refresh token is used again (RFC
+9700 section 4.14.2), when a code is used again (RFC 6749 section 4.1.2), or when a refresh token is revoked
+(RFC 7009 section 2.1). All times are in seconds by the ledger's own clock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CODE_SECONDS = 60.0
 
 
 def new_token(kind: Literal["access", "refresh"]) -> Secret:
-    """Return a new random token; the name in front makes a leaked one easy to find in a log."""
+    """Return a new random token; its prefix makes a leaked token easy to find in a log."""
     return Secret(f"fake-{kind}-{secrets.token_urlsafe(24)}")
 
 
@@ -60,7 +60,7 @@ class AccessToken:
 
 @dataclass(kw_only=True, slots=True)
 class Code:
-    """An authorization code. The first look at it uses it up; ``family`` is what it was exchanged for."""
+    """An authorization code. The first request with it uses it; ``family`` is what it was exchanged for."""
 
     user: str
     scopes: tuple[str, ...]
@@ -72,7 +72,7 @@ class Code:
 
 
 class Ledger:
-    """The books. Hold ``lock`` over everything that belongs to one request."""
+    """All codes and tokens. Hold ``lock`` over everything that belongs to one request."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
@@ -94,7 +94,7 @@ class Ledger:
         seconds: float,
         spends: Secret | None = None,
     ) -> None:
-        """Book new tokens; the access token lives for ``seconds``. ``spends`` is what was given for them."""
+        """Add new tokens. The access token is valid for ``seconds``; ``spends`` is the one spent."""
         self.access_tokens[access_token] = AccessToken(family=family, expires_at=self.now() + seconds)
         if refresh_token is None:
             return
@@ -105,10 +105,10 @@ class Ledger:
             spent.successor = Pair(access_token=access_token, refresh_token=refresh_token)
 
     def repeat_of(self, spent: RefreshToken, grace_seconds: float) -> Pair | None:
-        """Return the pair that a spent token brings once more inside the grace period, or None.
+        """Return the pair that a spent token gets once more within the grace period, or None.
 
-        Only the token just before the newest is forgiven: once its successor was spent, the client
-        has proved that the answer arrived, and the old token can only come from somebody else.
+        Only the token before the newest one gets it. If its successor was spent, the client has received the
+        response, so the old token must come from somebody else.
         """
         if spent.spent_at is None or spent.successor is None:
             return None

@@ -1,4 +1,4 @@
-"""The HTTP side of the FakeProvider: a threaded werkzeug server that can be stopped and started again."""
+"""The HTTP server of the FakeProvider: a threaded Werkzeug server that can be stopped and started again."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _POLL_SECONDS = 0.02
 
 
 class _Handler(WSGIRequestHandler):
-    """Keeps quiet, and closes a connection that is to be cut without another byte."""
+    """Logs nothing, and closes a connection that is to be cut without another byte."""
 
     _reset = False
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Log nothing: the addresses have codes and states in them."""
+        """Log nothing: the URLs have codes and states in them."""
 
     def connection_dropped(self, error: BaseException, environ: WSGIEnvironment | None = None) -> None:
         self.close_connection = True
@@ -38,7 +38,7 @@ class _Handler(WSGIRequestHandler):
 
 
 class Listener:
-    """Serves ``app`` on ``host``; the first start chooses the port where ``port`` is 0."""
+    """Serves ``app`` on ``host``. If ``port`` is 0, the first start chooses a port."""
 
     def __init__(self, host: str, port: int, app: WSGIApplication) -> None:
         self._host, self._port, self._app = host, port, app
@@ -46,20 +46,18 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """The base address. Raises `RuntimeError` as long as there is no port."""
+        """The base URL. Raises `RuntimeError` before there is a port."""
         if not self._port:
-            raise RuntimeError(
-                "This FakeProvider has no address yet: call start() or use it in a with block."
-            )
+            raise RuntimeError("This FakeProvider has no URL yet: call start() or use it in a with block.")
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
     def start(self) -> None:
-        """Listen, and serve in a thread. Raises `OSError` when the port is taken."""
+        """Listen, and serve in a thread. Raises `OSError` if the port is in use."""
         if self._running is not None:
-            raise RuntimeError("This FakeProvider is running already.")
+            raise RuntimeError("This FakeProvider is already running.")
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        # Bound here, because werkzeug ends the whole process when it finds the port taken.
+        # Bound here, because Werkzeug ends the whole process if the port is in use.
         with socket.create_server((self._host, self._port), family=family, backlog=_BACKLOG) as bound:
             self._port = bound.getsockname()[1]
             server = make_server(
@@ -77,7 +75,7 @@ class Listener:
         thread.start()
 
     def stop(self) -> None:
-        """Stop listening; nothing happens if it does not."""
+        """Stop listening, if it does."""
         if self._running is None:
             return
         server, thread = self._running

@@ -1,7 +1,7 @@
-"""The rules that the FakeProvider answers by, as oauthlib's server classes ask for them.
+"""The rules of the FakeProvider, in the form that oauthlib's server classes call.
 
 =========================================  ==================================================
-What the token endpoint is shown           What happens
+What the token endpoint gets               What happens
 =========================================  ==================================================
 an unspent refresh token                   it is spent for a new pair (``rotated``), or with
                                            rotation off a new access token only (``kept``)
@@ -36,9 +36,9 @@ _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
 
 class Rules(RequestValidator):
-    """Decides one request and remembers what it decided. Hold the ledger's lock meanwhile.
+    """Decides about one request. The caller holds the ledger's lock.
 
-    Afterwards ``outcome`` and ``family`` are for the log, ``bearer`` is the access token shown.
+    Afterwards ``outcome`` and ``family`` are for the log; ``bearer`` is the access token of the request.
     """
 
     def __init__(self, client: Client, ledger: Ledger, knobs: Knobs) -> None:
@@ -52,7 +52,7 @@ class Rules(RequestValidator):
         self._repeat: Pair | None = None
 
     def server(self) -> WebApplicationServer:
-        """Return oauthlib's server that plays by these rules."""
+        """Return an oauthlib server with these rules."""
         server = WebApplicationServer(
             self,
             token_generator=self._new_access_token,
@@ -63,7 +63,7 @@ class Rules(RequestValidator):
             grant.register_token_modifier(self._apply_knobs)
         return server
 
-    # Who asks
+    # The client
 
     def client_authentication_required(self, request: Request, *_: object, **__: object) -> bool:
         return self.knobs.client_auth != "none"
@@ -85,10 +85,10 @@ class Rules(RequestValidator):
     def validate_redirect_uri(
         self, client_id: str, redirect_uri: str, request: Request, *_: object, **__: object
     ) -> bool:
-        return self.client.may_return_to(redirect_uri)
+        return self.client.accepts_redirect_uri(redirect_uri)
 
     def get_default_redirect_uri(self, client_id: str, request: Request, *_: object, **__: object) -> str:
-        return ""  # oauthlib takes this for "there is none": the client has to send it
+        return ""  # means "no default" to oauthlib: the client has to send it
 
     def validate_response_type(
         self, client_id: str, response_type: str, client: object, request: Request, *_: object, **__: object
@@ -110,7 +110,7 @@ class Rules(RequestValidator):
         return set(scopes) <= set(self.client.scopes)
 
     def is_pkce_required(self, client_id: str, request: Request) -> bool:
-        """Require PKCE with S256; "plain" is of no use to who can be listened to (RFC 9700 2.1.1)."""
+        """Require PKCE with S256; "plain" does not help against who can read the request (RFC 9700 2.1.1)."""
         challenge = request.code_challenge
         if challenge is not None and (
             request.code_challenge_method != "S256" or not _S256_CHALLENGE.fullmatch(challenge)
@@ -147,7 +147,7 @@ class Rules(RequestValidator):
             self._kill(found.family)
         if found.used:
             return False
-        # Used up by the first request that knows it, right or wrong: one try to guess the verifier.
+        # The first request with the code uses it, right or wrong: there is one try to guess the verifier.
         found.used, self._code = True, found
         request.user, request.scopes = found.user, list(found.scopes)
         return self.ledger.now() < found.expires_at and request.redirect_uri == found.redirect_uri
@@ -170,12 +170,12 @@ class Rules(RequestValidator):
         *_: object,
         **__: object,
     ) -> bool:
-        return True  # compared in validate_code, to answer a mismatch with invalid_grant (RFC 6749 5.2)
+        return True  # compared in validate_code, where a mismatch is invalid_grant (RFC 6749 5.2)
 
     def invalidate_authorization_code(
         self, client_id: str, code: str, request: Request, *_: object, **__: object
     ) -> None:
-        """Do nothing: the code is used up already, and has to stay known so that its reuse is seen."""
+        """Do nothing: the code is already used, and is kept so that its reuse is detected."""
 
     def validate_refresh_token(
         self, refresh_token: str, client: object, request: Request, *_: object, **__: object
@@ -200,7 +200,7 @@ class Rules(RequestValidator):
     def is_within_original_scope(
         self, request_scopes: Iterable[str], refresh_token: str, request: Request, *_: object, **__: object
     ) -> bool:
-        return False  # oauthlib asks only about scopes that are not among the original ones
+        return False  # oauthlib calls this only for scopes that are not among the original ones
 
     def _kill(self, family: Family) -> None:
         self.outcome, self.family, family.alive = "reused", family, False
@@ -220,7 +220,7 @@ class Rules(RequestValidator):
         seconds = self.knobs.lifetime
         if self._repeat:
             seconds = self.ledger.access_tokens[self._repeat.access_token].expires_at - self.ledger.now()
-        # A fraction passes through as it is; the annotation is oauthlib's.
+        # A fraction is not rounded; the annotation is oauthlib's.
         return int(seconds) if float(seconds).is_integer() else seconds  # type: ignore[return-value]
 
     def _apply_knobs(
@@ -257,7 +257,7 @@ class Rules(RequestValidator):
             spends=spends,
         )
 
-    # Tokens that are shown to the other endpoints
+    # Tokens at the other endpoints
 
     def validate_bearer_token(self, token: str | None, scopes: Iterable[str], request: Request) -> bool:
         self.bearer = self.ledger.bearer(Secret(token or ""))

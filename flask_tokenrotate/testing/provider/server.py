@@ -30,21 +30,21 @@ class Minted(TypedDict):
 
 
 class FakeProvider(ProviderState):
-    """A strict OAuth 2 authorization server with faults on demand, for tests and for trying things out.
+    """A strict OAuth 2 authorization server with faults on demand, for tests and demos.
 
     ::
 
         with FakeProvider(lifetime=2) as provider:
             rotate.register("fake", **provider.registration())
 
-    Refresh tokens are used once, and reuse ends the whole family (RFC 9700 section 4.14.2); PKCE
-    with S256 is required; codes are used once and live 60 s. Everything is in memory, and whoever
-    opens the consent page may sign in as anybody: it serves the loopback interface only.
+    A refresh token can be used once, and its reuse revokes the whole family (RFC 9700 section 4.14.2). PKCE
+    with S256 is required. A code can be used once, within 60 s. Everything is in memory. Anybody who can load
+    the consent page can sign in as anybody, so the server listens on the loopback interface only.
 
-    ``port`` 0 takes a free one, and keeps it when the server is stopped and started again.
-    Without ``redirect_uris`` every plain http address of the loopback interface may be returned to.
-    ``scopes`` are all that can be asked for. ``now`` is the clock that tokens live and die by, in
-    seconds. Everything else is a knob: see `Knobs`.
+    ``port`` 0 chooses a free port, which is kept when the server is stopped and started again. Without
+    ``redirect_uris``, every plain http URL of the loopback interface is accepted. ``scopes`` are all scopes
+    that can be requested. ``now`` is the clock for the expiry of tokens, in seconds. All other keywords are
+    knobs: see `Knobs`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class FakeProvider(ProviderState):
     ) -> None:
         if host not in LOOPBACK:
             raise ValueError(
-                f"FakeProvider does not listen on {host!r}: it signs anybody in. Use one of {LOOPBACK}."
+                f"FakeProvider does not listen on {host!r}, because anybody can sign in. Use {LOOPBACK}."
             )
         client = Client(
             client_id=client_id,
@@ -73,13 +73,13 @@ class FakeProvider(ProviderState):
         self._listener = Listener(host, port, App(self))
 
     def start(self) -> FakeProvider:
-        """Listen and serve; return self. Raises `OSError` when the port is taken."""
+        """Start the server; return self. Raises `OSError` if the port is in use."""
         self._stopping.clear()
         self._listener.start()
         return self
 
     def stop(self) -> None:
-        """Stop listening. Requests that wait at a gate or in a delay go on at once."""
+        """Stop the server. Requests that wait at a gate or in a delay continue at once."""
         self._stopping.set()
         self.gates.open_all()
         self._listener.stop()
@@ -90,11 +90,11 @@ class FakeProvider(ProviderState):
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
 
-    # What a client needs to know
+    # For the client
 
     @property
     def url(self) -> str:
-        """The base address, which is the issuer too. Raises `RuntimeError` before the first start."""
+        """The base URL, which is also the issuer. Raises `RuntimeError` before the first start."""
         return self._listener.url
 
     def registration(self, **over: Any) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class FakeProvider(ProviderState):
         }
 
     def sign_in(self, authorization_url: str, *, user: str = "alice", allow: bool = True) -> str:
-        """Do what a browser and its user would, and return the address of the callback: see `sign_in`."""
+        """Sign in as a browser and its user do, and return the URL of the callback: see `browser.sign_in`."""
         return sign_in(authorization_url, user=user, allow=allow)
 
     # Tokens without a browser
@@ -117,9 +117,9 @@ class FakeProvider(ProviderState):
     def mint(
         self, user: str = "alice", *, scopes: Sequence[str] | None = None, expires_in: float | None = None
     ) -> Minted:
-        """Start a family and return its first token response, as the token endpoint would answer it.
+        """Start a family and return its first token response, as the token endpoint would send it.
 
-        ``scopes`` are by default all, ``expires_in`` the ``lifetime``, in seconds.
+        ``scopes`` defaults to all scopes, ``expires_in`` (seconds) to the knob ``lifetime``.
         """
         granted = self.client.scopes if scopes is None else tuple(scopes)
         seconds = self.lifetime if expires_in is None else expires_in
@@ -136,32 +136,32 @@ class FakeProvider(ProviderState):
         }
 
     def live_tokens(self, user: str | None = None) -> int:
-        """Return how many access and refresh tokens, of all users or of one, could still be used."""
+        """Return how many access and refresh tokens are valid, of all users or of one."""
         with self.ledger.lock:
             return self.ledger.live_tokens(user)
 
     # Faults and races
 
     def hold(self, point: Point) -> AbstractContextManager[Gate]:
-        """Hold token requests at ``"received"`` (nothing done yet) or ``"processed"`` (not answered yet).
+        """Hold token requests at ``"received"`` (not yet processed) or ``"processed"`` (before the response).
 
         ``with provider.hold("received") as gate:`` … ``gate.wait_for(2)`` … ``gate.open()``.
         """
         return self.gates.hold(point)
 
-    # What happened
+    # The log
 
     @property
     def log(self) -> list[LogEntry]:
-        """What the token and revocation endpoints were asked, in the order of processing."""
+        """The requests to the token and revocation endpoints, in the order of processing."""
         return self.journal.entries()
 
     def clear_log(self) -> None:
-        """Forget the log, and with it all counts."""
+        """Delete the log, and with it all counts."""
         self.journal.clear()
 
     def presentations(self) -> Counter[str]:
-        """Return how often each refresh token was looked at, by `Secret.fingerprint`."""
+        """Return how often each refresh token was presented, by `Secret.fingerprint`."""
         return self.journal.presentations()
 
     def double_presentations(self) -> dict[str, int]:
@@ -178,5 +178,5 @@ class FakeProvider(ProviderState):
 
     @property
     def families_revoked(self) -> int:
-        """How many families died because a spent token came back."""
+        """How many families were revoked because a spent token was used again."""
         return self.journal.families_revoked()

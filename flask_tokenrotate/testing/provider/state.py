@@ -1,4 +1,4 @@
-"""What the endpoints of the FakeProvider work on: its knobs, client, tokens, log and gates."""
+"""The state of a FakeProvider: its knobs, client, tokens, log and gates."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class ProviderState(Knobs, ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """The base address, which is the issuer too. Raises `RuntimeError` before the first start."""
+        """The base URL, which is also the issuer. Raises `RuntimeError` before the first start."""
 
     def pause(self, seconds: float) -> None:
-        """Let ``seconds`` pass, or less when the server is being stopped."""
+        """Wait for ``seconds``, or until the server is stopped."""
         self._stopping.wait(seconds)
 
     def expire_access_tokens(self, user: str | None = None) -> int:
@@ -41,20 +41,20 @@ class ProviderState(Knobs, ABC):
         with self.ledger.lock:
             return self.ledger.expire(user=user)
 
-    def obey(self, wishes: Mapping[str, object]) -> None:
-        """Do what another process asks for through ``/control``: knobs by name, and three more.
+    def apply(self, changes: Mapping[str, object]) -> None:
+        """Apply what another process has sent to ``/control``: knobs by name, and three more keys.
 
-        ``expire_access_tokens`` true, with ``user`` for one user only, and ``clear_log`` true.
-        Raises `ValueError` and does nothing when a wish cannot be met.
+        They are ``expire_access_tokens`` true, with ``user`` for one user only, and ``clear_log`` true.
+        Raises `ValueError` and changes nothing if one of them cannot work.
         """
-        wishes = dict(wishes)
-        user = wishes.pop("user", None)
-        expire, clear = wishes.pop("expire_access_tokens", False), wishes.pop("clear_log", False)
+        changes = dict(changes)
+        user = changes.pop("user", None)
+        expire, clear = changes.pop("expire_access_tokens", False), changes.pop("clear_log", False)
         if not isinstance(expire, bool) or not isinstance(clear, bool):
             raise ValueError("expire_access_tokens and clear_log are true or false.")
         if user is not None and not isinstance(user, str):
             raise ValueError("user is a string, or null for all users.")
-        self.turn(**wishes)
+        self.turn(**changes)
         if expire:
             self.expire_access_tokens(user)
         if clear:

@@ -1,7 +1,7 @@
-"""What a large deployment takes, by arithmetic over the measured figures.
+"""What a large deployment takes, calculated from the measured figures.
 
 ``python -m tests.proofs capacity [FIGURES] [--users N] [--lifetime S] …`` prints the table of
-``docs/operations.md``. The figures are what ``python -m tests.proofs benchmarks --json`` wrote.
+``docs/operations.md``. The figures are those that ``python -m tests.proofs benchmarks --json`` wrote.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Deployment:
     """What is assumed; durations in seconds.
 
     ``provider``: how long its token endpoint takes. ``requests``: of each user an hour, ``request_ms``: the
-    application's own processor time for each; ``miss``: the share of them that a process cache does not
-    answer. ``cores``, ``processes`` and ``threads`` (of each process): a web host. ``keep_days``: the ledger.
+    application's own processor time for each; ``miss``: the share of them whose grant is not in the process
+    cache. ``cores``, ``processes`` and ``threads`` (of each process): a web host. ``keep_days``: the ledger.
     """
 
     users: int = 10_000_000
@@ -85,7 +85,7 @@ class Deployment:
 
 
 def rows(deployment: Deployment, measured: Measured) -> list[Sequence[str]]:
-    """Return the table: what, how much, and how it comes about."""
+    """Return the table: what, how much, and how it is calculated."""
     rotations = deployment.users / deployment.lifetime
     requests = deployment.users * deployment.requests / 3600
     misses = requests * deployment.miss
@@ -103,8 +103,12 @@ def rows(deployment: Deployment, measured: Measured) -> list[Sequence[str]]:
         ("processors for the extension, web hosts", shown(ours), "rotations, cache hits and misses"),
         ("processors for the application's own work", shown(theirs), "requests × its own time"),
         ("web hosts", shown(hosts), f"{deployment.cores} processors each, half busy"),
-        ("threads that wait for the provider", shown(waiting), "rotations × the provider's answer (Little)"),
-        ("of all threads, %", shown(100 * waiting / (processes * deployment.threads)), ""),
+        ("rotation threads that wait for the provider", shown(waiting), "rotations × its time (Little)"),
+        (
+            "rotation threads for each 100 of the web servers'",
+            shown(100 * waiting / (processes * deployment.threads)),
+            "",
+        ),
         ("reads of a row a second", shown(reads), "cache misses, and one for each rotation"),
         ("write transactions a second", shown(2 * rotations), "a claim and a save"),
         ("processors of PostgreSQL", shown(database), "rotations, and reads of cache misses"),
@@ -120,7 +124,7 @@ def rows(deployment: Deployment, measured: Measured) -> list[Sequence[str]]:
         (
             "connections in use at a time",
             shown((rotations * (measured.client_us + measured.server_us) + misses * measured.miss_us) / 1e6),
-            "statements × their time (Little): what a pooler has to hold",
+            "statements × their time (Little): what a pooler needs",
         ),
     ]
 
@@ -144,5 +148,5 @@ def run(options: argparse.Namespace) -> int:
     """Print the table for the figures and assumptions of the command line."""
     measured = Measured.of(json.loads(options.figures.read_text()))
     deployment = Deployment(**{name: getattr(options, name) for name in Deployment.__slots__})
-    print(markdown(("what", "how much", "how it comes about"), rows(deployment, measured)))
+    print(markdown(("what", "how much", "calculated from"), rows(deployment, measured)))
     return 0

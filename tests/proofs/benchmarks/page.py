@@ -30,7 +30,7 @@ def _processor() -> str:
 
 
 def summary(reports: Sequence[Report]) -> str:
-    """Return every figure beside its bound."""
+    """Return the results against their targets."""
     return markdown(BOUND_COLUMNS, [bound.row() for report in reports for bound in report.bounds])
 
 
@@ -43,11 +43,11 @@ def write_page(path: Path, reports: Sequence[Report], facts: Mapping[str, str]) 
     plots.mkdir(parents=True, exist_ok=True)
     parts = [
         "# Performance",
-        "As `python -m tests.proofs benchmarks --full --json docs/performance/figures.json "
-        "--write docs/performance.md` drew it: all contestants on the same work in one run, "
-        "taking turns, medians of several rounds. "
-        "Compare within a table; another machine has other figures.",
-        "## Every figure beside its bound",
+        "This page is written by `python -m tests.proofs benchmarks --full --json "
+        "docs/performance/figures.json --write docs/performance.md`. All contestants do the same work in one "
+        "run and take turns; the results are medians of several rounds. "
+        "Compare results within a table only: on another machine they differ.",
+        "## Results against targets",
         summary(reports),
         "## What falls short, and why",
         shortfalls(reports),

@@ -17,8 +17,8 @@ REASONS = {
     ),
     "fresh token, cache miss": (
         "The row is read once, by primary key, in one round trip. That read alone, by psycopg with "
-        "nothing around it, takes two thirds to three quarters of the bound, and with SQLAlchemy Core "
-        "around it more than the bound (both have a row in the table). What remains of a miss opens "
+        "nothing around it, takes two thirds to three quarters of the target, and with SQLAlchemy Core "
+        "around it more than the target (both have a row in the table). What remains of a miss opens "
         "the sealed token set, decides, and keeps one thread of the process at it."
     ),
 }

@@ -1,4 +1,4 @@
-"""What a workload hands back: tables, figures beside their bounds, and plots."""
+"""What a workload returns: tables, results against targets, and plots."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Report:
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Report:
-        """Return the report whose fields were written down."""
+        """Return the report whose fields were saved."""
         tables = [Table(**table) for table in facts["tables"]]
         bounds = [Bound(**bound) for bound in facts["bounds"]]
         return cls(**{**facts, "tables": tables, "bounds": bounds})
@@ -74,7 +74,7 @@ class Report:
         return "\n\n".join([*parts, *self.notes])
 
 
-BOUND_COLUMNS = ("figure", "measured", "bound", "")
+BOUND_COLUMNS = ("figure", "measured", "target", "")
 
 
 def shown(cell: str | float | None) -> str:

@@ -35,7 +35,7 @@ def test_the_arithmetic() -> None:
     assert table["processors for the extension, web hosts"] == "1.26"
     assert table["processors for the application's own work"] == "10"
     assert table["web hosts"] == "3"
-    assert table["threads that wait for the provider"] == "250"
+    assert table["rotation threads that wait for the provider"] == "250"
     assert table["reads of a row a second"] == "1500"
     assert table["write transactions a second"] == "2000"
     assert table["processors of PostgreSQL"] == "0.6"
@@ -53,5 +53,5 @@ def test_a_workload_that_was_not_measured_is_missed() -> None:
 def test_the_page_has_the_table_of_the_committed_figures() -> None:
     """What docs/operations.md shows is what the script prints."""
     figures = json.loads((DOCS / "performance" / "figures.json").read_text())
-    table = markdown(("what", "how much", "how it comes about"), rows(Deployment(), Measured.of(figures)))
+    table = markdown(("what", "how much", "calculated from"), rows(Deployment(), Measured.of(figures)))
     assert table in (DOCS / "operations.md").read_text()

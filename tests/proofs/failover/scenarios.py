@@ -111,7 +111,7 @@ def play(scenario: str, folder: Path, *, sessions: int, seconds: float, protecte
         engine = create_engine(uris[0])
         create_tables(engine)
         engine.dispose()
-        provider = stack.enter_context(FakeProvider(lifetime=LIFETIME, answer_seconds=0.05))
+        provider = stack.enter_context(FakeProvider(lifetime=LIFETIME, response_seconds=0.05))
         urls = []
         for number, uri in enumerate(uris):
             place = folder / f"{scenario}-{number}"

@@ -26,8 +26,11 @@ from tests.servers.web import gunicorn, settings
 from . import steps
 
 WORKERS = 3
-TIMING = {"connect": 0.8, "redeem": 1.0, "claim": 1.4, "settle": 0.2, "wait": 8, "backoff": 0.3, "cache": 0}
+TIMING = {"connect": 0.8, "redeem": 1.0, "claim": 1.4, "settle": 0.8, "wait": 8, "backoff": 0.3, "cache": 0}
 """Seconds: claims that end soon, so that no test has to wait long for it."""
+
+RESPONSE_SECONDS = 4.0
+"""How long a holder waits for the response here, instead of 60 s."""
 
 GRACE_SECONDS = 30.0
 APPLICATION = "tests.proofs.faults.application:create_app()"

@@ -18,7 +18,7 @@ from tests.servers.fake_provider import requests_under_way
 from tests.servers.processes import kill, stopped
 from tests.servers.visitors import Answer, Visitor, eventually
 
-from .bench import TIMING, Bench, over
+from .bench import RESPONSE_SECONDS, TIMING, Bench, over
 
 PAST_THE_DEADLINE = TIMING["claim"] + TIMING["settle"] + 0.2
 DATABASE_AWAY_SECONDS = 2.5
@@ -186,7 +186,8 @@ FAULTS: dict[str, Callable[[Bench], AbstractContextManager[None]]] = {
     "database": _database,
     "cut_before": lambda bench: _cut(bench, "before"),
     "cut_after": lambda bench: _cut(bench, "after"),
-    "hang": lambda bench: _turned(bench, answer_seconds=TIMING["redeem"] + 0.5),
+    "slow": lambda bench: _turned(bench, response_seconds=PAST_THE_DEADLINE + 0.4),
+    "hang": lambda bench: _turned(bench, response_seconds=RESPONSE_SECONDS + 0.5),
     "drop": lambda bench: _turned(bench, drop_next=1),
     "busy": lambda bench: _turned(bench, outage=True, retry_after=1),
     "dns": _dns,

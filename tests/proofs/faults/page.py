@@ -11,32 +11,44 @@ from .table import FAULTS, LIMITS, STEPS, Expected, expected
 _INTRODUCTION = """# What a fault costs
 
 This page is written by `python -m tests.proofs faults --rounds {rounds} --write docs/faults.md`. One of three
-worker processes is halted at a step of a redemption, the fault comes exactly there, and all goes on. Then the
-provider's own log, the ledger (as `flask tokenrotate verify` reads it) and the grant's row have to agree, and
-the session has to rotate once more.
+worker processes is halted at a step of a redemption, the fault happens exactly then, and everything
+continues. Afterwards the provider's own log, the ledger (as `flask tokenrotate verify` reads it) and the
+grant's row must agree, and the session must rotate once more.
 
-Run on {engines}, {rounds} times each:
-{cells} cells, {red} red. The claim stands for 1.4 s here, a call of the provider may take 1 s. SQLite has no
-server to stop or to cut off: its file is locked for writers, and its
-COMMIT fails.
+Run on {engines}, {rounds} times each: {cells} cells, {red} failed. A claim stands for 1.4 s here, and its
+live holder renews it, for 4 s instead of 60; a refresh token in doubt is not replayed for 0.8 s. SQLite has
+no server that could be stopped or cut off: its file is locked for writers, and its COMMIT fails.
 """
 
 _TABLE = """
 ## A provider with a grace period, whose profile says `replay`
 
-Each cell: what the request gets that redeems / what another request of that session gets meanwhile. *then* is
-the next rotation of the session while the fault goes on, where the fault came too late for this one. ⟲: the
-refresh token was presented twice, which the grace period is for. In every cell the session lives afterwards.
-✔ green on every engine in every round, ✘ not.
+The access token has expired in every cell. (One that is still valid would be served meanwhile.) A cell says
+what the request gets that waits for the redemption / what another request of the same session gets meanwhile.
+*then* is the next rotation of the session during the fault, where the fault came too late for this one. ⟲:
+the refresh token was posted twice, which the grace period allows. In every cell the session can be used
+afterwards.
+✔ passed on every engine in every round, ✘ did not.
+
+The reasons:
+
+- A slow provider costs waiting time and nothing else: the live holder renews its claim, so no other process
+  posts, and its response is saved.
+- After a lost response the holder reports the doubt at once. The one replay comes when the provider has had
+  time to finish what it may still be doing. Until then there is no token, so requests get 503. A request that
+  reads the row after that replays, and gets the page.
+- After a worker was killed or stopped nobody reports anything. Others wait for the claim's deadline and the
+  settling time, and then one of them replays: the request waits longer, and gets the page.
 """
 
 _LIMITS = """
-## The honest limit: a profile that says `reauthorize`
+## The limit: a profile that says `reauthorize`
 
-Where a refresh token may have been spent and its answer is gone, nothing is posted again. The user is asked
-to sign in, and told why (`outcome_unknown`); whoever still has the answer saves it, and then nothing was
-lost. At a provider without a grace period a profile with `replay` fares no better: the second presentation is
-refused, and the reason is `refused`.
+Where a refresh token may have been spent and its response is missing, nothing is posted again. The user has
+to sign in (`outcome_unknown`). A process that still has the response saves it, and then nothing was lost. A
+slow provider is no such case: its response comes. At a provider without a grace period `replay` does not help
+either: the second post is refused. That shows that the refresh token was spent, but not that no process has
+the response. So this is `outcome_unknown` too, and a process that has the response may save it.
 
 | fault | at | redeems / other | afterwards | |
 |---|---|---|---|---|
@@ -46,12 +58,13 @@ _KEY = """
 ## What the user sees
 
 - **200**: the page, with a new token.
-- **503**: a page or problem document with `Retry-After`; nothing is lost, and the next try is served.
+- **503**: a page or problem document with `Retry-After`. Nothing is lost; a later request gets the page.
 - **401**: sign in; `reason` is `outcome_unknown`.
-- **broken**: the connection of the request that was in the killed worker. The browser's next try is served.
+- **broken**: the connection of the request that was in the killed worker. When the browser tries again, it
+  gets the page.
 
-A provider that hangs for longer than two calls and the claim's length between them (24 s by default)
-swallows the one replay as well. The session is then asked to sign in, by name: `outcome_unknown`.
+A provider that hangs for a minute twice, with the pause in between, does not respond to the one replay
+either. The user then has to sign in (`outcome_unknown`).
 """
 
 
@@ -98,4 +111,5 @@ def _told(wanted: Expected) -> str:
 
 
 def _word(answer: str) -> str:
-    return "broken" if answer == "0" else answer.partition(" ")[0]
+    # Of a refusal without its reason.
+    return "broken" if answer == "0" else answer.removesuffix(" outcome_unknown")

@@ -11,9 +11,12 @@ import functools
 import os
 import socket
 import sqlite3
+import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from flask import Response
 
 from flask_tokenrotate.providers.endpoint import OAuthEndpoint
 from flask_tokenrotate.rotation.outcomes import Overtaken, SaveOutcome
@@ -32,15 +35,14 @@ CUT_BEFORE, CUT_AFTER = "cut-commit-before", "cut-commit-after"
 """A file of one of these names makes SQLite's next COMMIT fail, before or after it was carried out."""
 
 
-_last_claimed = ""
-"""The grant that this worker, which has one thread, is redeeming."""
-
-
 class Halts:
     """One worker's side of it; ``folder`` is shared by all workers and the test."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # A redemption stays on its rotation thread, and another one may be in progress beside it.
+        self._redeeming = threading.local()
+        self._responded = ""
 
     def come_to(self, step: str, grant: str) -> None:
         """Halt here if a test asks for this step of this grant."""
@@ -59,10 +61,15 @@ class Halts:
         while not (self._folder / GO).exists() and time.monotonic() < give_up_at:
             time.sleep(0.005)
 
+    def before_response(self, response: Response) -> Response:
+        """Note whose token the response is about; a worker responds to one request at a time."""
+        self._responded = response.json.get("grant", "") if response.is_json else ""
+        return response
+
     def after_response(self, path: str) -> None:
         """Come to the last step: the response has been sent (`tests.servers.gunicorn_config`)."""
         if path.startswith("/token/"):
-            self.come_to("response_sent", _last_claimed)
+            self.come_to("response_sent", self._responded)
 
     def install(self) -> None:
         """Put the steps into the store and the endpoint of this process."""
@@ -70,8 +77,7 @@ class Halts:
 
         @functools.wraps(try_claim)
         def halting_claim(store: SqlGrantStore, seen: Grant, **rest: Any) -> Claim | Overtaken:
-            global _last_claimed
-            _last_claimed = seen.id
+            self._redeeming.grant = seen.id
             self.come_to("before_claim", seen.id)
             claim = try_claim(store, seen, **rest)
             self.come_to("claim_committed", seen.id)
@@ -80,7 +86,7 @@ class Halts:
         @functools.wraps(redeem)
         def halting_redeem(*args: Any, **rest: Any) -> Verdict:
             verdict = redeem(*args, **rest)
-            self.come_to("answer_read", _last_claimed)
+            self.come_to("answer_read", self._redeeming.grant)
             return verdict
 
         @functools.wraps(save)

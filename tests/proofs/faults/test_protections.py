@@ -12,6 +12,7 @@ import pytest
 from tests.servers.sabotage import (
     DROP_UNSAVED,
     NEVER_READ_BACK,
+    NEVER_RENEW,
     POST_ANY_TIME,
     REFUSE_LATE_WINNERS,
     turned_on,
@@ -35,6 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 PROTECTIONS = {
     POST_ANY_TIME: ("replaying", "claim_committed", "stall"),
+    NEVER_RENEW: ("replaying", "request_written", "slow"),
     REFUSE_LATE_WINNERS: ("careful", "answer_read", "stall"),
     DROP_UNSAVED: ("replaying", "answer_read", "database"),
     NEVER_READ_BACK: ("replaying", "before_claim", "cut_after"),

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 
 KEYS = "it reads the signed cookie's keys: our sessions need no SECRET_KEY"
+UNCHANGED = "a session that a request leaves as it was sends no cookie again"
 EXPIRY = "an unchanged permanent session is not refreshed by each request yet"
 VALUES = "a tuple is read again as a list, and Markup as plain text"
-LAX = "our cookie is SameSite=Lax where SESSION_COOKIE_SAMESITE is not set"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,8 @@ SUITES = {
             "tests/test_basic.py::test_missing_session": KEYS,
             "tests/test_basic.py::test_session_secret_key_fallbacks": KEYS,
             "tests/test_testing.py::test_session_transactions_no_null_sessions": KEYS,
-            "tests/test_basic.py::test_session_using_samesite_attribute": LAX,
             "tests/test_basic.py::test_session_cookie_setting": EXPIRY,
+            "tests/test_basic.py::test_session_using_samesite_attribute": UNCHANGED,
             "tests/test_basic.py::test_session_refresh_vary": EXPIRY,
             "tests/test_basic.py::test_extended_flashing": VALUES,
         },

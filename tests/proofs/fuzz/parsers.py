@@ -29,9 +29,10 @@ from flask_tokenrotate.storage import attempts
 from flask_tokenrotate.storage.sealed import rescue_files as rescue
 from flask_tokenrotate.storage.sealed.content import Malformed
 from flask_tokenrotate.storage.sealed.sealing import DoesNotOpen, Sealer, sealer_from
-from flask_tokenrotate.web import login
-from flask_tokenrotate.web.addresses import is_cross_site, safe_next
-from flask_tokenrotate.web.callback_errors import denied_or_broken
+from flask_tokenrotate.web import browser_binding, views
+from flask_tokenrotate.web.callback_errors import provider_error
+from flask_tokenrotate.web.cross_site import is_cross_site
+from flask_tokenrotate.web.urls import safe_next
 from tests.attacks.browser_urls import origin
 
 words = st.text(max_size=20) | st.sampled_from(["", "a" * 5000, "\x00", "\ud800", "é", "null", "-1", "1e999"])
@@ -101,7 +102,7 @@ def _next(address: str) -> None:
 
 
 _app = Flask("fuzz")
-_app.register_blueprint(login.blueprint, url_prefix="/auth")
+_app.register_blueprint(views.blueprint, url_prefix="/auth")
 _settings = Settings()
 
 
@@ -115,14 +116,14 @@ def _callback(given: tuple[bytes, str]) -> None:
     environ["QUERY_STRING"] = query.decode("latin-1")
     environ["HTTP_COOKIE"] = cookie.encode("utf-8", "replace").decode("latin-1")
     with _app.request_context(environ), suppress(SignInFailed):
-        login.refuse_raw_bytes()
-        browser = login._browser_id(Secret(request.args.get("state", "")))
+        views.refuse_raw_bytes()
+        browser = browser_binding.browser_id(Secret(request.args.get("state", "")))
         assert browser is None or len(browser.reveal()) == 43
-        for name, value in login._callback_parameters("fake").items():
-            assert len(value) <= login._LONGEST[name]
+        for name, value in views._callback_parameters("fake").items():
+            assert len(value) <= views._LONGEST[name]
             value.encode()
-        login._asked_scopes()
-        assert "<" not in str(denied_or_broken("fake", request.args.get("error")))
+        views._step_up_scopes()
+        assert "<" not in str(provider_error("fake", request.args.get("error")))
 
 
 def _origin_headers(given: dict[str, str]) -> None:

@@ -117,10 +117,10 @@ class Posts:
         if earlier:
             self._check_replay(message, earlier)
 
-    def arrives(self, message: Message) -> None:
-        """A refresh token reaches the provider: not when another may have redeemed it already (I8)."""
+    def arrives_late(self, message: Message, at: float) -> None:
+        """A refresh token reaches the provider when the network heals: not when another may have it (I8)."""
         token = message.refresh_token.reveal()
-        if self._scheduler.now >= message.first_deadline:
+        if at >= message.first_deadline:
             raise self.violated("I8", f"{token} is delivered after its claim's first deadline")
         if not (message.in_progress and message.sender.process.alive):
             raise self.violated("I8", f"{token} is delivered after its holder has given up, or died")

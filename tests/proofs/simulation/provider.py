@@ -62,7 +62,7 @@ class Message:
     """A refresh token on its way to the provider, and the response on its way back.
 
     ``in_progress``: its sender still waits for the response. ``send_by``: until when its bytes may leave the
-    sender's host; ``is_dropped``: they never will. ``released_at``: when its claim was given up.
+    sender's host. ``released_at``: when its claim was given up.
     ``meant`` is the provider's response from when it is decided, ``answer`` the same once it has arrived.
     """
 
@@ -75,8 +75,6 @@ class Message:
     in_progress: bool = True
     send_by: float = 0.0
     first_deadline: float = 0.0
-    is_accepted: bool = False
-    is_dropped: bool = False
     claimed_at: float = 0.0
     claim_version: int = 0
     claim_deadline: float = 0.0
@@ -127,8 +125,9 @@ class Provider:
         self.lost_answers = 0
         self.slow_responses = 0
         self.partitions = 0
+        self._accepted: set[Secret] = set()
         self.is_interrupted: Callable[[Message], None] = lambda message: None
-        self.arrives: Callable[[Message], None] = lambda message: None
+        self.arrives_late: Callable[[Message, float], None] = lambda message, at: None
         self.has_answered: Callable[[Message], None] = lambda message: None
         self._scheduler = scheduler
 
@@ -159,32 +158,33 @@ class Provider:
             self._accept(message)
             return
         self.partitions += 1
+        self.disturbances.add("slow provider")
         self._scheduler.note("the network is interrupted", "the world")
         self.is_interrupted(message)
-        self._later(lambda: self._deliver_after_all(message), HEALS[tape.pick(len(HEALS))])
-        if KERNEL_DROPS:
+        heals_at = self._scheduler.now + HEALS[tape.pick(len(HEALS))]
+        if KERNEL_DROPS and heals_at >= message.send_by:
             self._later(lambda: self._drop(message), message.send_by - self._scheduler.now)
+        else:
+            self._later(lambda: self._deliver_after_all(message, heals_at), heals_at - self._scheduler.now)
 
     def _drop(self, message: Message) -> None:
-        if not message.is_accepted:
-            message.is_dropped = True
-            message.answer = Unknown(cause="no acknowledgement", timed_out=True)
-            self.disturbances.add("unknown")
+        message.answer = Unknown(cause="no acknowledgement", timed_out=True)
+        self.disturbances.add("unknown")
 
-    def _deliver_after_all(self, message: Message) -> None:
-        is_aborted = CLOSE_ABORTS and not (message.in_progress and message.sender.process.alive)
-        if message.is_dropped or is_aborted:
-            message.is_dropped = True
+    def _deliver_after_all(self, message: Message, at: float) -> None:
+        if CLOSE_ABORTS and not (message.in_progress and message.sender.process.alive):
             return
         self._scheduler.note(f"delivers what {message.sender.name} has posted", "the network")
+        self.arrives_late(message, at)
         self._accept(message)
 
     def _accept(self, message: Message) -> None:
         """Take a request, to respond to it now or late, or never."""
-        message.is_accepted = True
-        self.arrives(message)
         delay = self.behaviour.delay
-        is_slow = delay > 0 and not self._scheduler.tape.one_in(4)
+        # Most replays find a provider that is quick again, and may overtake the first post.
+        is_replay = message.refresh_token in self._accepted
+        self._accepted.add(message.refresh_token)
+        is_slow = delay > 0 and is_replay == (self._scheduler.tape.pick(4) == 3)
         if is_slow:
             self.disturbances.add("slow provider" if delay < RESPONSE_SECONDS else "unknown")
             self.slow_responses += 1

@@ -19,7 +19,7 @@ from flask_tokenrotate.errors import (
 )
 from flask_tokenrotate.rotation.holding import Timing
 from flask_tokenrotate.rotation.protocol import MAX_POSTS, Policy
-from flask_tokenrotate.rotation.sighting import Fresh
+from flask_tokenrotate.rotation.sighting import Fresh, Sighting
 from flask_tokenrotate.rotation.tokens import Claim, Grant, TokenSet
 from flask_tokenrotate.testing.memory import MemoryGrantStore
 
@@ -90,7 +90,7 @@ class Referee(Posts):
         self.sign_outs_begun: set[str] = set()
         self.replaced: set[str | None] = set()
         self.expired: set[str] = set()
-        self.looks_again = False
+        self.looks_again = self.is_last_look = False
         self._calls: Counter[str] = Counter()
         self._brought: Counter[str] = Counter()
         self._unsettled: list[Message] = []
@@ -199,10 +199,10 @@ class Referee(Posts):
             raise self.violated("I3", f"a request got {token}, which had run out when it was read")
         used[grant_id] = fresh.token_version
 
-    def asks(self, grant_id: str) -> Call:
-        """A call for a token begins."""
+    def asks(self, grant_id: str, seen: Sighting | None) -> Call:
+        """A call for a token begins, by one that has read the row as ``seen``, or has not."""
         self._calls[self.families[grant_id]] += 1
-        return Call(self._scheduler.now, self._rows.rows[grant_id])
+        return Call(self._scheduler.now, self._rows.rows[grant_id] if seen is None else seen.grant)
 
     def ends_call(self, call: Call, found: Fresh | None) -> None:
         """A call ends that leaves its work to others: it waited for no longer than it had to (I6)."""
@@ -232,7 +232,7 @@ class Referee(Posts):
         but the end of the grant.
         """
         doubts = self._rows.rows[grant_id].doubts
-        if calm and isinstance(error, ProviderUnavailable) and doubts >= MAX_POSTS and not self.looks_again:
+        if calm and isinstance(error, ProviderUnavailable) and doubts >= MAX_POSTS and not self.is_last_look:
             # Is it to be posted a third time? Another look, after that pause, will show it.
             self.looks_again = True
             return

@@ -53,11 +53,11 @@ class WatchedAsking(Asking):
 
     leaders: Leaders
 
-    def ask(self, wish: Wish, until: float) -> Fresh:
+    def ask(self, wish: Wish, until: float, seen: Sighting | None = None) -> Fresh:
         if self._clock.monotonic() >= until:
-            return super().ask(wish, until)  # it looks once more, and waits for nobody
+            return super().ask(wish, until, seen)  # it looks once more, and waits for nobody
         with self.leaders.lead(wish.grant_id):
-            return super().ask(wish, until)
+            return super().ask(wish, until, seen)
 
 
 class WatchedRedeemer(Redeemer):
@@ -87,8 +87,9 @@ class WatchedTokens(FreshTokens):
         seen: Sighting | None = None,
         here: bool = False,
     ) -> Fresh:
-        has_ended = (self.process, grant_id) in self.referee.ended_in
-        call = self.referee.asks(grant_id)
+        # What was read with the session before the sign-out is the request's own.
+        has_ended = seen is None and (self.process, grant_id) in self.referee.ended_in
+        call = self.referee.asks(grant_id, seen)
         waits_for_nobody = self.has_threads and not here
         try:
             found = super().get(grant_id, min_ttl=min_ttl, at_least=at_least, seen=seen, here=here)
@@ -147,6 +148,7 @@ class Request:
         self._referee = referee
         self._worker = worker
         self._rotation: Rotation = worker.process.rotation
+        self._store, self._clock = self._rotation.rows._store, self._rotation.rows._clock
         self._memo = RequestMemo()
         self._calm = calm
         self._here = here
@@ -184,6 +186,21 @@ class Request:
     def touch(self, grant_id: str) -> None:
         """Use a token."""
         self._got(grant_id, self._memo.fresh(self._rotation.tokens, grant_id, here=self._here))
+
+    def guarded(self, grant_id: str) -> None:
+        """Use a token whose row is read with the session, where the memo has none."""
+        had_ended = False
+
+        def read(grant_id: str) -> Sighting | None:
+            nonlocal had_ended
+            had_ended = (self._worker.process, grant_id) in self._referee.ended_in
+            grant = self._store.load(grant_id)
+            return None if grant is None else Sighting(grant, self._clock.monotonic())
+
+        fresh = self._memo.fresh(self._rotation.tokens, grant_id, read=read, here=self._here)
+        if had_ended:
+            self._referee.returned_after_sign_out(grant_id)
+        self._got(grant_id, fresh)
 
     def refused(self, grant_id: str) -> None:
         """Use a token and hear from the resource server that it is not good."""

@@ -37,7 +37,7 @@ DELAYS = (0.0, 0.0, 0.0, 0.0, 8.0, 40.0, 40.0, 100.0, math.inf)
 """Seconds that a slow provider may take for a response."""
 
 PROVIDER_FAULTS = ("lost", "busy", "refused", "not_sent", "reset", "wait", "misconfigured")
-ACTIONS = ("touch", "touch", "touch", "touch", "refused", "pause", "expire")
+ACTIONS = ("touch", "touch", "touch", "touch", "refused", "pause", "expire", "guarded")
 LONG_AFTER = 300.0
 """Seconds after which every deadline, pause and cached token of a schedule has run out."""
 
@@ -61,7 +61,7 @@ class Scenario:
         self.rows = MemoryGrantStore(self.database_time)
         self.rescue = WatchedRescue(scheduler)
         self.referee = Referee(scheduler, self.provider, self.rows, self.policy, TIMING, WAIT)
-        self.provider.arrives = self.referee.arrives
+        self.provider.arrives_late = self.referee.arrives_late
         self.provider.is_interrupted = self._crash_in_a_partition
         self.referee.is_rescued = self.rescue.holds_before
         self.store = StoppingStore(self.rows, scheduler, self.referee)
@@ -289,6 +289,7 @@ class Scenario:
             self.scheduler.run()
             self._look_again()
             if self.referee.looks_again:
+                self.referee.is_last_look = True
                 self._look_again()
             self.referee.finish()
         except Stuck:

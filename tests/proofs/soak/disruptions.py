@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from flask_tokenrotate import TokenRotate
 from flask_tokenrotate.testing import FakeProvider
 
-from .worker import TIMING
+from .worker import RESPONSE_SECONDS, TIMING
 
 
 @dataclass(kw_only=True)
@@ -78,13 +78,13 @@ class Disruptions:
         self.provider.turn(outage=False)
 
     def slow(self) -> None:
-        """Let the provider take its time."""
-        self._turned(0.5, answer_seconds=0.3)
-        self.provider.turn(answer_seconds=0.0)
+        """Let the provider respond after a claim's first deadline: its live holder renews it."""
+        self._turned(0.3, response_seconds=TIMING["claim"] + 0.3)
+        self.provider.turn(response_seconds=0.0)
 
     def hang(self) -> None:
-        """Let a few requests hang for longer than a call may take."""
-        self._turned(0.05, after_seconds=TIMING["redeem"] + 0.3)
+        """Let a few requests hang for longer than a live holder waits."""
+        self._turned(0.05, after_seconds=RESPONSE_SECONDS + 0.3)
         self.provider.turn(after_seconds=0.0)
 
     def drop(self) -> None:

@@ -1,11 +1,15 @@
 """One process of the soak: goes through all users in the same order as the others, so that they meet.
 
+It needs their tokens in a request and in a job in turn: a request leaves the redemption to a rotation thread
+and waits for it, a job redeems by itself.
+
 Its command line names a file of JSON (`Orders`). It writes a line of JSON every second to a file of its own,
 for it may be killed at any moment, and stops when the file ``stop`` is there.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -20,6 +24,7 @@ from flask import Flask
 
 from flask_tokenrotate import SignInRequired, TokenRotate
 from flask_tokenrotate.errors import TokenRotateError
+from flask_tokenrotate.rotation import holding
 from flask_tokenrotate.web.state import current_state
 from tests.servers import sabotage
 
@@ -42,6 +47,9 @@ class Orders:
         return json.dumps(asdict(self))
 
 
+RESPONSE_SECONDS = 3.0
+"""How long a holder waits for the response here, instead of 60 s."""
+
 TIMING = {"connect": 0.8, "redeem": 1.0, "claim": 1.5, "settle": 0.2, "wait": 8.0, "backoff": 0.2}
 """Seconds: claims are short, so that others soon do what a killed worker left undone."""
 
@@ -63,6 +71,7 @@ class Worker:
     def __init__(self, orders: Orders) -> None:
         self._folder = Path(orders.folder)
         sabotage.install(self._folder)
+        holding.RESPONSE_SECONDS = RESPONSE_SECONDS
         self.app, self._rotate = make_app(self._folder, orders.database, orders.provider)
         self._users = orders.users
         self.seen: Counter[str] = Counter()
@@ -72,10 +81,13 @@ class Worker:
         """Go on until there is a file `STOP`."""
         report = (self._folder / f"worker-{os.getpid()}.jsonl").open("a")
         due = time.monotonic()
+        contexts = self.app.test_request_context, self.app.app_context
         with self.app.app_context(), report:
-            while True:
-                for user in self._users:
-                    self._visit(user)
+            # From the process id on: the workers meet in all ways, a job with a request too.
+            for turn in itertools.count(os.getpid()):
+                for number, user in enumerate(self._users):
+                    with contexts[(turn + number) % 2]():
+                        self._visit(user)
                     if time.monotonic() >= due:
                         due = time.monotonic() + 1.0
                         report.write(json.dumps(self._figures()) + "\n")

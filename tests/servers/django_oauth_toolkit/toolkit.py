@@ -108,12 +108,18 @@ def make_database(folder: Path, redirect_uris: Sequence[str], users: Sequence[st
 
 
 @contextmanager
-def toolkit(folder: Path, database: Path, *, grace_seconds: int) -> Iterator[Toolkit]:
-    """Serve a copy of ``database`` by gunicorn, in two processes of four threads."""
+def toolkit(
+    folder: Path, database: Path, *, grace_seconds: int, access_seconds: int = 2
+) -> Iterator[Toolkit]:
+    """Serve a copy of ``database`` by gunicorn, in two processes of four threads.
+
+    ``access_seconds`` is the lifetime of access tokens.
+    """
     folder.mkdir()
     shutil.copy(database, folder)
     application = "django.core.wsgi:get_wsgi_application()"
-    with gunicorn(application, folder, "--threads", "4", "--preload", **_settings(grace_seconds)) as url:
+    environment = {**_settings(grace_seconds), "ACCESS_SECONDS": str(access_seconds)}
+    with gunicorn(application, folder, "--threads", "4", "--preload", **environment) as url:
         yield Toolkit(url, folder, grace_seconds)
 
 

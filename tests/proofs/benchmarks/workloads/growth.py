@@ -164,7 +164,7 @@ def _space(sizes: list[Size], before: dict[int, dict[str, int]]) -> Table:
         )
     columns = ["", "table and indexes, MB", "bytes for each grant", "rotations", "bytes that each adds"]
     columns += ["bytes of each claim in the ledger", "ledger after 1 M rotations, MB", "HOT updates %"]
-    note = "The ledger's size after 1 M rotations is what the claims of this run came to, times as many."
+    note = "The ledger's size after 1 M rotations is extrapolated from the claims of this run."
     return Table(title="Space", columns=columns, rows=rows, note=note)
 
 
@@ -211,9 +211,9 @@ def _sweep(size: Size) -> Table:
                 node = node["Plans"][0]
             rows.append([name, node["Node Type"], plan["Execution Time"]])
     note = (
-        "Grants are never looked for by their expiry: each request looks at its own, by primary key, and "
-        "an index on a column that the protocol writes would cost every rotation its HOT update. Who does "
-        "want to find them reads the table once. So does pruning the ledger, once in many days."
+        "The extension never searches for grants by their expiry: each request reads its own, by primary "
+        "key, and an index on a column that the protocol writes would cost every rotation its HOT update. "
+        "Such a search reads the whole table. So does pruning the ledger, once in many days."
     )
     columns = ["looking for", "how", f"ms at {size.rows:,} grants"]
     return Table(title="Finding what is due", columns=columns, rows=rows, note=note)

@@ -25,7 +25,7 @@ def measure(lab: Lab) -> Report:
     resident = json.loads(done.stdout)
     rows = [[f"{count:,}", kilobytes / 1024] for count, kilobytes in zip(TOUCHED, resident, strict=True)]
     columns = ["grants touched", "resident memory, MB"]
-    note = "TOKENROTATE_CACHE_ENTRIES is 10,000, its default: from there on the memory stays."
+    note = "TOKENROTATE_CACHE_ENTRIES is 10,000, its default: beyond that memory does not grow."
     report = Report(name="memory", title="Memory of a process")
     report.tables.append(Table(title="Grants touched", columns=columns, rows=rows, plot=1, note=note))
     figure = "memory: 200,000 grants touched over 10,000"

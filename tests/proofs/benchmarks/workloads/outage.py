@@ -26,13 +26,13 @@ def measure(lab: Lab) -> Report:
     """Measure one contestant after the other, each for the same time."""
     report = Report(name="outage", title="The provider is down")
     names = lab.chosen(*[name for name in TITLES if name != "floor"])
-    for answer_seconds, limit in CALLS_LIMIT.items():
-        lab.provider.turn(answer_seconds=answer_seconds, outage=True)
+    for response_seconds, limit in CALLS_LIMIT.items():
+        lab.provider.turn(response_seconds=response_seconds, outage=True)
         lab.provider.clear_log()
         with lab.serving(names) as urls:
             answers = {name: _traffic(lab, urls[name], name) for name in names}
-        lab.provider.turn(answer_seconds=0.0, outage=False)
-        after = f"after {answer_seconds:g} s" if answer_seconds else "at once"
+        lab.provider.turn(response_seconds=0.0, outage=False)
+        after = f"after {response_seconds:g} s" if response_seconds else "at once"
         calls = {name: lab.provider.calls(name) / len(answers[name]) for name in names}
         p50 = {name: percentile([each.milliseconds for each in answers[name]], 0.5) for name in names}
         rows = [[TITLES[name], float(len(answers[name])), calls[name], p50[name]] for name in names]
@@ -45,7 +45,7 @@ def measure(lab: Lab) -> Report:
         if "tokenrotate" in names:
             figure = f"503 {after}: calls for each request"
             report.bounds.append(Bound(figure=figure, value=calls["tokenrotate"], limit=limit))
-            if answer_seconds:
+            if response_seconds:
                 report.bounds.append(
                     Bound(figure=f"503 {after}: p50", value=p50["tokenrotate"], limit=P50_LIMIT_MS, unit="ms")
                 )

@@ -50,7 +50,7 @@ def measure(lab: Lab) -> Report:
     ]
     report = Report(name="overhead", title="Fresh token, in process")
     note = (
-        f"The floor takes {median(times['floor']):.0f} µs. All sessions are signed cookies but that of "
+        f"The floor takes {median(times['floor']):.0f} µs. Sessions are signed cookies, except for "
         "the token inside the session, whose floor is the same application's page without a token."
     )
     columns = ["", "µs per request", "added µs per request"]

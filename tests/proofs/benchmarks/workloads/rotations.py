@@ -68,7 +68,7 @@ def measure(lab: Lab) -> Report:
     note = (
         "A rotation here is one read, one claim and one save. Nearly all rotations are ahead of expiry and "
         "notify nobody; on PostgreSQL transactions that notify commit one after the other. fsync is as the "
-        "server has it. Reads alone: what a cache miss asks for."
+        "server is configured. Reads alone: the read of a cache miss."
     )
     table = Table(title="Processes that only rotate", columns=COLUMNS, rows=rows, plot=1, note=note)
     return Report(name="rotations", title="Rotations on PostgreSQL", tables=[table])

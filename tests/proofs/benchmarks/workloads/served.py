@@ -44,7 +44,7 @@ def measure(lab: Lab) -> Report:
     ]
     columns = ["", "p50 ms", "p99 ms", "added to the floor's p50, ms"]
     note = (
-        f"{BROWSERS} browsers, each with one request under way, a new connection for each. The client "
+        f"{BROWSERS} browsers, each with one request at a time, on a new connection. The client "
         "runs on the same processors."
     )
     table = Table(title="Fresh token, under gunicorn", columns=columns, rows=rows, plot=1, note=note)

@@ -13,7 +13,7 @@ from ..lab import Lab, Timed, side_by_side, timed
 from ..measure import percentile, share_above, share_error
 from ..report import Bound, Report, Table, shown
 
-ANSWER_SECONDS = 3.0
+RESPONSE_SECONDS = 3.0
 STUCK = 6
 TABS = 4
 """Sessions whose token has expired, and the requests of each: three quarters of the server's threads."""
@@ -47,7 +47,7 @@ def measure(lab: Lab) -> Report:
                 fresh, seen = _round(lab, name, urls[name])
                 times[name] += [each.milliseconds for each in fresh]
                 activity[name] = tuple(map(max, zip(seen, activity.get(name, seen), strict=True)))  # type: ignore[assignment]
-    lab.provider.turn(answer_seconds=0.0)
+    lab.provider.turn(response_seconds=0.0)
     rows = [
         [
             TITLES[name],
@@ -70,7 +70,7 @@ def measure(lab: Lab) -> Report:
         "connections open",
     ]
     note = (
-        f"{STUCK} sessions × {TABS} requests wait for a provider that takes {ANSWER_SECONDS:g} s; "
+        f"{STUCK} sessions × {TABS} requests wait for a provider that takes {RESPONSE_SECONDS:g} s; "
         f"{BROWSERS} browsers whose tokens are fresh ask all the while. Connections: the most at once; held "
         f"and idle in transaction are those that were so for over {HELD_SECONDS} s."
     )
@@ -119,7 +119,7 @@ def _bounds(times: dict[str, list[float]], activity: dict[str, tuple[int, int, i
 def _round(lab: Lab, name: str, url: str) -> tuple[list[Timed], tuple[int, int, int]]:
     fresh = [lab.visitor(url, name, expires_in=LASTING) for _ in range(BROWSERS)]
     stuck = [lab.visitor(url, name) for _ in range(STUCK)]
-    lab.provider.turn(answer_seconds=ANSWER_SECONDS)
+    lab.provider.turn(response_seconds=RESPONSE_SECONDS)
     done = threading.Event()
 
     def wait_for_the_provider() -> list[Timed]:

@@ -19,7 +19,7 @@ from ..lab import Lab, Timed, side_by_side, timed
 from ..measure import percentile, percentile_at_least, share_above, share_error
 from ..report import Bound, Report, Table, shown
 
-ANSWER_SECONDS = 0.1
+RESPONSE_SECONDS = 0.1
 LIFETIME = 6.0
 MIN_TTL = "1"
 """As much shorter as the tokens' lives are; else half of each life would count as over."""
@@ -51,7 +51,7 @@ class Traffic:
     @property
     def waited(self) -> int:
         """How many requests at expiry took as long as the provider, or longer."""
-        return sum(value >= ANSWER_SECONDS * 1000 for value in self.at_expiry)
+        return sum(value >= RESPONSE_SECONDS * 1000 for value in self.at_expiry)
 
     @property
     def delayed(self) -> float:
@@ -72,19 +72,19 @@ class Traffic:
 
 def measure(lab: Lab) -> Report:
     """Measure one contestant after the other, each for the same time."""
-    lab.provider.turn(answer_seconds=ANSWER_SECONDS, lifetime=LIFETIME)
+    lab.provider.turn(response_seconds=RESPONSE_SECONDS, lifetime=LIFETIME)
     measured = {}
     for name in lab.chosen("tokenrotate", "for_update", "redis_lock"):
         with lab.serving([name], MIN_TTL_SECONDS=MIN_TTL) as urls:
             measured[name] = _traffic(lab, name, urls[name])
-    lab.provider.turn(answer_seconds=0.0, lifetime=3600.0)
+    lab.provider.turn(response_seconds=0.0, lifetime=3600.0)
     columns = ["", "rotations", "requests", "failed", "waited", "slow at expiry %", "slow elsewhere %"]
     columns += ["p99 at expiry, ms", "p99 elsewhere, ms", "ratio"]
     note = (
         f"{BROWSERS} browsers, tokens that live {LIFETIME:g} s, a provider that answers in "
-        f"{ANSWER_SECONDS * 1000:.0f} ms. Waited: as long as the provider takes, or longer. Slow: more than "
-        "twice the median; far from a rotation that is the machine's noise, which hits requests at expiry "
-        "as well and is taken off what the bound is compared with."
+        f"{RESPONSE_SECONDS * 1000:.0f} ms. Waited: as long as the provider takes, or longer. Slow: more "
+        "than twice the median; far from a rotation that is the machine's noise, which hits requests at "
+        "expiry as well and is taken off what the bound is compared with."
     )
     rows = [_row(name, traffic) for name, traffic in measured.items()]
     table = Table(title="Tokens of a few seconds", columns=columns, rows=rows, plot=7, note=note)
@@ -168,6 +168,6 @@ def overlaps(request: Timed, redeemed: list[float]) -> bool:
     """Return whether the request ran while one of the redemptions was posted, answered or saved."""
     ended = request.began + request.seconds
     return any(
-        request.began < at + AROUND_SECONDS and ended > at - ANSWER_SECONDS - AROUND_SECONDS
+        request.began < at + AROUND_SECONDS and ended > at - RESPONSE_SECONDS - AROUND_SECONDS
         for at in redeemed
     )

@@ -18,14 +18,14 @@ from ..report import Bound, Report, Table
 
 CROWD = 16
 TABS = 2
-ANSWER_SECONDS = 0.1
+RESPONSE_SECONDS = 0.1
 POLLS_LIMIT = 6
 WARM_UP = 2
 
 
 def measure(lab: Lab) -> Report:
     """Measure crowds of 16 requests, then two tabs, then how often waiters look at the row."""
-    lab.provider.turn(answer_seconds=ANSWER_SECONDS)
+    lab.provider.turn(response_seconds=RESPONSE_SECONDS)
     names = lab.chosen(*[name for name in TITLES if name != "floor"])
     report = Report(name="storm", title="Storm on an expired token")
     sessions = lab.scaled(8 * lab.rounds, 4)
@@ -41,7 +41,7 @@ def measure(lab: Lab) -> Report:
             polls = polls_for_each_rotation(lab, lab.scaled(20, 5), **more)
             figure = f"storm: reads of the row after each process's first, for each rotation{title}"
             report.bounds.append(Bound(figure=figure, value=polls, limit=POLLS_LIMIT))
-    lab.provider.turn(answer_seconds=0.0)
+    lab.provider.turn(response_seconds=0.0)
     return report
 
 

@@ -122,7 +122,7 @@ def doubt_lands_on_a_newer_token_set() -> Iterator[None]:
         yield
 
 
-@breaks("4: a holder posts only inside its claim", "I1")
+@breaks("4: a holder posts only inside its claim", "I1", "I2")
 def posts_outside_its_claim() -> Iterator[None]:
     """The holder does not look at its deadline before it posts."""
 

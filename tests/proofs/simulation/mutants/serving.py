@@ -69,11 +69,11 @@ def memo_keyed_by_provider() -> Iterator[None]:
     """Two users of one provider share a place in the memo."""
 
     def make(original: Any) -> Any:
-        def fresh(self: Any, tokens: Any, grant_id: str, *, here: bool = False, **rest: Any) -> Any:
+        def fresh(self: Any, tokens: Any, grant_id: str, **how: Any) -> Any:
             for held in self._fresh.values():
-                if tokens.is_fresh(held, **rest):
+                if tokens.is_fresh(held):
                     return held
-            return original(self, tokens, grant_id, here=here, **rest)
+            return original(self, tokens, grant_id, **how)
 
         return fresh
 
@@ -148,8 +148,8 @@ def waits_anew_after_a_look() -> Iterator[None]:
     """Who has waited for another thread's look in vain begins to wait anew in a look of its own."""
 
     def make(original: Any) -> Any:
-        def ask(self: Any, wish: Any, until: float) -> Any:
-            return original(self, wish, self._clock.monotonic() + self._wait_seconds)
+        def ask(self: Any, wish: Any, until: float, seen: Any = None) -> Any:
+            return original(self, wish, self._clock.monotonic() + self._wait_seconds, seen)
 
         return ask
 

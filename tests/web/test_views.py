@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from flask_tokenrotate import signed_in
 from flask_tokenrotate.testing import FakeProvider, LoginAs
-from flask_tokenrotate.web.addresses import safe_next
+from flask_tokenrotate.web.urls import safe_next
 
 from .conftest import MakeApp
 
@@ -51,11 +51,11 @@ class TestSignIn:
         """Two attempts of one browser do not disturb each other, even if neither knew of the other."""
         tabs = [client.application.test_client() for _ in range(2)]
         begun = [tab.get("/auth/fake/login") for tab in tabs]
-        for answer in begun:
-            name, _, value = answer.headers["Set-Cookie"].partition(";")[0].partition("=")
+        for response in begun:
+            name, _, value = response.headers["Set-Cookie"].partition(";")[0].partition("=")
             client.set_cookie(name, value)
-        for answer in reversed(begun):
-            assert client.get(fake_provider.sign_in(answer.location)).status_code == 303
+        for response in reversed(begun):
+            assert client.get(fake_provider.sign_in(response.location)).status_code == 303
 
     def test_the_session_id_is_new(self, app: Flask, client: FlaskClient, sign_in: SignInAs) -> None:
         """A session id that was known before the sign-in is worth nothing after it."""
@@ -123,8 +123,8 @@ class TestMismatch:
         return client.get("/auth/fake/callback?" + urlencode(query), headers={"Accept": "text/html"})
 
     def reason(self, client: FlaskClient, **query: str) -> tuple[int, str]:
-        answer = client.get("/auth/fake/callback?" + urlencode(query))
-        return answer.status_code, answer.json["reason"]
+        response = client.get("/auth/fake/callback?" + urlencode(query))
+        return response.status_code, response.json["reason"]
 
     def back(self, client: FlaskClient, provider: FakeProvider, **kwargs: Any) -> dict[str, str]:
         address = provider.sign_in(begin(client), **kwargs)
@@ -140,13 +140,13 @@ class TestMismatch:
         assert self.callback(client, **query).status_code == 303
 
     def test_already_used(self, client: FlaskClient, fake_provider: FakeProvider) -> None:
-        """A reloaded callback is told so."""
+        """A reloaded callback gets its own error."""
         query = self.back(client, fake_provider)
         self.callback(client, **query)
         assert self.reason(client, **query) == (400, "already_used")
 
     def test_expired(self, app: Flask, client: FlaskClient, fake_provider: FakeProvider) -> None:
-        """An attempt that took too long is told so."""
+        """An attempt that took too long gets its own error."""
         query = self.back(client, fake_provider)
         with app.app_context():
             engine = app.extensions["tokenrotate"].grants._transactions._database.engine()
@@ -158,9 +158,9 @@ class TestMismatch:
         """localhost and 127.0.0.1 do not share cookies; the page says that, and not "no cookie"."""
         query = self.back(client, fake_provider)
         other = app.test_client()
-        answer = other.get("/auth/fake/callback?" + urlencode(query), base_url="http://127.0.0.1")
-        assert answer.json["reason"] == "other_host"
-        assert "TOKENROTATE_BASE_URL" in answer.json["detail"]
+        response = other.get("/auth/fake/callback?" + urlencode(query), base_url="http://127.0.0.1")
+        assert response.json["reason"] == "other_host"
+        assert "TOKENROTATE_BASE_URL" in response.json["detail"]
 
     def test_unknown_state(self, client: FlaskClient) -> None:
         """A made-up or missing state is refused."""
@@ -174,7 +174,7 @@ class TestMismatch:
         assert self.reason(client, **query) == (400, "denied")
 
     def test_other_issuer(self, client: FlaskClient, fake_provider: FakeProvider) -> None:
-        """An answer that names another issuer is refused (RFC 9207), and its code is not sent anywhere."""
+        """A response that names another issuer is refused (RFC 9207), and its code is not sent anywhere."""
         query = self.back(client, fake_provider)
         assert self.reason(client, **{**query, "iss": "https://evil.example"}) == (400, "issuer_mismatch")
         assert [entry.grant_type for entry in fake_provider.log] == []
@@ -185,8 +185,8 @@ class TestMismatch:
         rotate.register("other", **fake_provider.registration())
         client = app.test_client()
         query = self.back(client, fake_provider)
-        answer = client.get("/auth/other/callback?" + urlencode(query))
-        assert answer.json["reason"] == "issuer_mismatch"
+        response = client.get("/auth/other/callback?" + urlencode(query))
+        assert response.json["reason"] == "issuer_mismatch"
 
     def test_a_wrong_code(self, client: FlaskClient, fake_provider: FakeProvider) -> None:
         """A code that the provider does not know fails the sign-in, not the server."""
@@ -197,27 +197,27 @@ class TestMismatch:
         """An outage at the exchange is 503, with when to try again."""
         query = self.back(client, fake_provider)
         fake_provider.outage = True
-        answer = self.callback(client, **query)
-        assert answer.status_code == 503
-        assert int(answer.headers["Retry-After"]) >= 1
+        response = self.callback(client, **query)
+        assert response.status_code == 503
+        assert int(response.headers["Retry-After"]) >= 1
 
     def test_a_hostile_error_is_not_echoed(self, client: FlaskClient) -> None:
         """What stands in the address is not repeated on the page."""
         state = parse_qs(urlsplit(begin(client)).query)["state"][0]
-        answer = self.callback(
+        response = self.callback(
             client, state=state, error="<script>alert(1)</script>", error_description="<b>call 555</b>"
         )
-        assert answer.status_code == 400
-        assert "script" not in answer.text
-        assert "555" not in answer.text
+        assert response.status_code == 400
+        assert "script" not in response.text
+        assert "555" not in response.text
 
     def test_the_page_is_private(self, client: FlaskClient) -> None:
         """Failure pages are not cached, leak no referrer and run no script."""
-        answer = self.callback(client, state="x", code="y")
-        assert answer.headers["Cache-Control"] == "no-store"
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
-        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-        assert "Sign in again" in answer.text
+        response = self.callback(client, state="x", code="y")
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["Referrer-Policy"] == "no-referrer"
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+        assert "Sign in again" in response.text
 
 
 class TestNext:
@@ -279,8 +279,8 @@ class TestSignOut:
         client.post("/auth/fake/logout")
         with client.session_transaction() as revived:
             revived["_tokenrotate_grant:fake"] = grant.id
-        answer = client.get("/me")
-        assert (answer.status_code, answer.json["reason"]) == (401, "signed_out")
+        response = client.get("/me")
+        assert (response.status_code, response.json["reason"]) == (401, "signed_out")
 
     def test_it_succeeds_while_the_provider_is_down(
         self, client: FlaskClient, login_as: LoginAs, fake_provider: FakeProvider
@@ -295,10 +295,10 @@ class TestSignOut:
         """A person who pressed a button sees a page of this site next."""
         login_as(client)
         html = {"Accept": "text/html"}
-        answer = client.post("/auth/fake/logout", data={"next": "/bye"}, headers=html)
-        assert (answer.status_code, answer.location) == (303, "/bye")
-        answer = client.post("/auth/fake/logout", data={"next": "//evil.example"}, headers=html)
-        assert answer.location == "/"
+        response = client.post("/auth/fake/logout", data={"next": "/bye"}, headers=html)
+        assert (response.status_code, response.location) == (303, "/bye")
+        response = client.post("/auth/fake/logout", data={"next": "//evil.example"}, headers=html)
+        assert response.location == "/"
 
     def test_a_link_does_not_sign_out(self, client: FlaskClient, login_as: LoginAs) -> None:
         """Another site's link or image cannot sign anybody out: GET is not allowed."""
@@ -354,8 +354,8 @@ class TestAbandoned:
         app, rotate = make_app()
         rotate.identify(lambda provider, claims: 4711)  # type: ignore[arg-type, return-value]
         client = app.test_client()
-        answer = sign_in(client)
-        assert answer.json["code"] == "misconfigured"
+        response = sign_in(client)
+        assert response.json["code"] == "misconfigured"
         with app.app_context():
             engine = app.extensions["tokenrotate"].grants._transactions._database.engine()
             with engine.connect() as connection:
@@ -367,8 +367,8 @@ class TestAbandoned:
 class TestCookies:
     def test_flags_over_tls(self, client: FlaskClient) -> None:
         """The browser's cookie is host-bound, secure, invisible to scripts, and survives the way back."""
-        answer = client.get("/auth/fake/login", base_url="https://app.example.com")
-        cookie = answer.headers["Set-Cookie"]
+        response = client.get("/auth/fake/login", base_url="https://app.example.com")
+        cookie = response.headers["Set-Cookie"]
         assert cookie.startswith("__Host-tokenrotate-")
         for flag in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/"):
             assert flag in cookie

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from ..errors import ConfigurationError
-from ..loopback import is_loopback
+from .errors import ConfigurationError
+from .loopback import is_loopback
 
 
 def check_url(url: str, what: str) -> None:

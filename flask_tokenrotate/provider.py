@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..errors import ConfigurationError
-from ..rotation.protocol import OnUnknown, Policy
-from ..rotation.token_response import ResponseRules
-from ..rotation.tokens import Secret
-from .urls import check_url
+from .errors import ConfigurationError
+from .rotation.protocol import OnUnknown, Policy
+from .rotation.token_response import ResponseRules
+from .rotation.tokens import Secret
+from .secure_urls import check_url
 
 ClientAuth = Literal["basic", "post", "none"]
 

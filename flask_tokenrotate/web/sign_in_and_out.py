@@ -1,22 +1,20 @@
-"""Signing a session in and out: the row first, then the session, then the signal."""
+"""Signs a session in and out: first the grant's row, then the session, then the signal."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
-from flask import current_app, session
+from flask import session
 
-from ..attempts import Attempt
 from ..errors import ConfigurationError, TokenRotateError
 from ..rotation.tokens import Grant, NewGrant, TokenResponse
-from ..sessions import grants_in_session as sessions
+from ..sessions import grants_in_session
 from ..sessions.chosen_interface import login_id_of, regenerate
-from .request_grants import forget_request
+from .request_grants import reset_request_grants
 from .signals import signed_in
-from .state import State
+from .state import Claims, State, current_app_object
 
 logger = logging.getLogger("flask_tokenrotate")
 
@@ -26,26 +24,31 @@ def sign_in(
     provider: str,
     response: TokenResponse,
     subject: str | None,
-    claims: Mapping[str, Any],
+    claims: Claims,
     *,
     user_id: str | None = None,
-    attempt: Attempt | None = None,
+    scopes: frozenset[str] = frozenset(),
 ) -> Grant:
-    """Make a grant of ``response`` and sign the current session in with it.
+    """Store a new grant with the tokens of ``response`` and sign the current session in with it.
 
-    Always a new grant: an older redemption that is still in flight can never land in it. The one
-    that it replaces is ended in the same transaction.
+    ``scopes`` are those that were requested. The grant is always a new one, so a redemption in progress can
+    never be saved to it. The grant that it replaces is ended in the same transaction.
     """
-    replaces = sessions.grant_id(session, provider)
-    login_id = login_id_of(session)
     grant = add_grant(
-        state, provider, response, subject, claims, user_id=user_id, replaces=replaces, login_id=login_id
+        state,
+        provider,
+        response,
+        subject,
+        claims,
+        user_id=user_id,
+        replaces=grants_in_session.grant_id(session, provider),
+        login_id=login_id_of(session),
     )
     regenerate(session)
-    sessions.attach(session, provider, grant.id, grant.user_id, () if attempt is None else attempt.scopes)
-    forget_request()
+    grants_in_session.attach(session, provider, grant.id, grant.user_id, scopes)
+    reset_request_grants()
     signed_in.send(
-        current_app._get_current_object(),  # type: ignore[attr-defined]
+        current_app_object(),
         grant_id=grant.id,
         provider=provider,
         user_id=grant.user_id,
@@ -60,15 +63,16 @@ def add_grant(
     provider: str,
     response: TokenResponse,
     subject: str | None,
-    claims: Mapping[str, Any],
+    claims: Claims,
     *,
     user_id: str | None = None,
     replaces: str | None = None,
     login_id: str | None = None,
 ) -> Grant:
-    """Store a new grant; its user is ``user_id``, else what `TokenRotate.identify` says, else the subject.
+    """Store a new grant.
 
-    Raises `ConfigurationError` for a user id that is no string.
+    The user id is ``user_id``, else the result of `TokenRotate.identify`, else the subject. Raises
+    `ConfigurationError` for a user id that is not a string.
     """
     identify = state.identify()
     if user_id is None:
@@ -92,9 +96,9 @@ def check_user_id(user_id: object) -> None:
 
 @contextmanager
 def kept_if_abandoned(state: State, provider: str, response: TokenResponse) -> Iterator[None]:
-    """Keep the tokens of a sign-in that cannot be completed, as a grant that has ended.
+    """Keep the tokens in a grant that has ended, if the block raises: the sign-in was not completed.
 
-    They are not revoked: at some providers (Google) that ends all of the user's grants to this client.
+    They are not revoked, because at some providers (Google) that ends all grants of the user to this client.
     """
     try:
         yield
@@ -106,25 +110,37 @@ def kept_if_abandoned(state: State, provider: str, response: TokenResponse) -> I
 
 
 def sign_out_everywhere(state: State, user_id: str) -> int:
-    """End all grants and sessions of the user, then revoke; return how many grants ended."""
+    """End all grants and sessions of the user, then revoke the tokens; return the number of grants ended."""
     check_user_id(user_id)
-    ended = state.end_everywhere(user_id)
+    ended = state.sessions.end_everywhere(user_id)
+    if state.joined_grants is None:
+        ended += _end_in_own_store(state, user_id)
     for grant_id in ended:
         state.rotation.tokens.forget(grant_id)
-    forget_request()
+    reset_request_grants()
     for grant_id in ended:
         state.rotation.ending.revoke_signed_out(grant_id, notify=True)
     return len(ended)
 
 
+def _end_in_own_store(state: State, user_id: str) -> list[str]:
+    """End the user's grants in the application's own store, one by one; return their ids."""
+    ended = []
+    for provider in state.provider_names():
+        while (grant_id := state.grants.find(user_id, provider)) is not None:
+            if state.grants.end(grant_id, "signed_out"):
+                ended.append(grant_id)
+    return ended
+
+
 def sign_out(state: State, provider: str) -> bool:
-    """Sign the current session out of ``provider``; return whether it was signed in there."""
-    grant_id = sessions.grant_id(session, provider)
+    """Sign the current session out of ``provider``; return whether it was signed in."""
+    grant_id = grants_in_session.grant_id(session, provider)
     if grant_id is None:
         return False
-    # The row first: if the database is away the user learns that nothing was signed out.
+    # The row first: if the database is unavailable, this raises and the session is still signed in.
     state.rotation.ending.sign_out(grant_id)
-    sessions.detach(session, provider)
+    grants_in_session.detach(session, provider)
     regenerate(session)
-    forget_request()
+    reset_request_grants()
     return True

@@ -1,9 +1,8 @@
-"""``python -m tests.proofs.foreign [--suites Flask,Flask-Login]``: what passes, and what does not and why."""
+"""Runs other projects' own tests with this extension's sessions: what passes, and what does not and why."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -11,12 +10,17 @@ from .run import compare
 from .suites import SUITES
 
 
-def main() -> int:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the program."""
+    parser.add_argument(
+        "--suites", default=",".join(SUITES), help=f"which projects, of {', '.join(SUITES)} (default: all)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
     """Run the suites and print what they came to; 1 if a test differs for no known reason."""
-    parser = argparse.ArgumentParser(prog="python -m tests.proofs.foreign", description=__doc__)
-    parser.add_argument("--suites", default=",".join(SUITES))
     unexpected = 0
-    for name in parser.parse_args().suites.split(","):
+    for name in options.suites.split(","):
         with tempfile.TemporaryDirectory(prefix="tokenrotate-foreign-") as folder:
             comparison = compare(SUITES[name], Path(folder))
         flasks = list(comparison.flasks.values()).count("passed")
@@ -25,7 +29,3 @@ def main() -> int:
             print(f"  {test}: {SUITES[name].expected.get(test, 'NOT EXPECTED')}")
         unexpected += len(comparison.unexpected)
     return int(unexpected > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

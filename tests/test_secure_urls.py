@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_tokenrotate.errors import ConfigurationError
-from flask_tokenrotate.providers.urls import check_url
+from flask_tokenrotate.secure_urls import check_url
 
 
 @pytest.mark.parametrize(

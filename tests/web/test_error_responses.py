@@ -1,4 +1,4 @@
-"""How the errors are answered."""
+"""The responses to errors."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ HTML = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 class TestSignInRequired:
     def test_a_page_is_redirected(self, client: FlaskClient) -> None:
         """A person's browser goes to sign in, and the way is not cached."""
-        answer = client.get("/me", headers=HTML)
-        assert (answer.status_code, answer.location) == (302, "/auth/fake/login?next=/me")
-        assert answer.headers["Cache-Control"] == "no-store"
+        response = client.get("/me", headers=HTML)
+        assert (response.status_code, response.location) == (302, "/auth/fake/login?next=/me")
+        assert response.headers["Cache-Control"] == "no-store"
 
     @pytest.mark.parametrize(
         ("method", "headers"),
@@ -50,11 +50,11 @@ class TestSignInRequired:
     ) -> None:
         """A script cannot follow a redirect to another origin: it gets 401 and the address."""
         app.add_url_rule("/post", view_func=app.view_functions["me"], methods=["GET", "POST"])
-        answer = client.open("/post", method=method, headers=headers)
-        assert answer.status_code == 401
-        assert answer.content_type == "application/problem+json"
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
-        assert answer.json["login_url"] == "/auth/fake/login?next=/post"
+        response = client.open("/post", method=method, headers=headers)
+        assert response.status_code == 401
+        assert response.content_type == "application/problem+json"
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+        assert response.json["login_url"] == "/auth/fake/login?next=/post"
 
     def test_the_application_may_take_over(self, app: Flask, client: FlaskClient) -> None:
         """app.errorhandler for a class of the tree wins over the extension's."""
@@ -103,11 +103,11 @@ def test_each_branch_has_its_status(
     def fails() -> Any:
         raise error
 
-    answer = client.get("/fails", headers=headers)
-    assert answer.status_code == status
-    assert answer.headers.get("Retry-After") == retry_after
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert ("<html" in answer.text) is bool(headers)
+    response = client.get("/fails", headers=headers)
+    assert response.status_code == status
+    assert response.headers.get("Retry-After") == retry_after
+    assert response.headers["Cache-Control"] == "no-store"
+    assert ("<html" in response.text) is bool(headers)
 
 
 def test_what_is_for_operators_is_not_shown_to_strangers(app: Flask, client: FlaskClient) -> None:
@@ -129,11 +129,11 @@ def test_a_database_outage_is_logged_and_not_described(
 
     @app.get("/fails")
     def fails() -> Any:
-        raise StoreUnavailable("The grant database (postgresql at 10.1.2.3) does not answer.")
+        raise StoreUnavailable("The grant database (postgresql at 10.1.2.3) does not response.")
 
-    answer = client.get("/fails")
-    assert answer.status_code == 503
-    assert "10.1.2.3" not in answer.text
+    response = client.get("/fails")
+    assert response.status_code == 503
+    assert "10.1.2.3" not in response.text
     assert "10.1.2.3" in caplog.text
 
 
@@ -143,16 +143,16 @@ def test_an_outage_is_not_a_sign_out(
     """While the provider is down a dead token is 503, and afterwards the same grant goes on."""
     login_as(client, expires_in=-1)
     fake_provider.outage = True
-    answers = [client.get("/me") for _ in range(5)]
-    assert {answer.status_code for answer in answers} == {503}
-    assert all(answer.json["code"] == "provider_unavailable" for answer in answers)
+    responses = [client.get("/me") for _ in range(5)]
+    assert {response.status_code for response in responses} == {503}
+    assert all(response.json["code"] == "provider_unavailable" for response in responses)
     assert len(fake_provider.log) == 1
 
 
 @pytest.mark.parametrize(
     ("date", "least", "most"),
     [("Date: Tue, 01 Sep 2020 10:00:00 GMT", 70, 90), ("X-No-Date: 1", 1, 69)],
-    ids=["counts from the answer's date", "says nothing without one"],
+    ids=["counts from the response's date", "says nothing without one"],
 )
 def test_a_retry_after_that_is_a_date_reaches_the_browser(
     make_app: MakeApp, login_as: LoginAs, date: str, least: int, most: int
@@ -162,9 +162,9 @@ def test_a_retry_after_that_is_a_date_reaches_the_browser(
     with closing(server):
         client = make_app(register={"token_endpoint": server.url})[0].test_client()
         login_as(client, expires_in=-1)
-        answers = [client.get("/me") for _ in range(3)]
-    assert {answer.status_code for answer in answers} == {503}
-    assert all(least <= int(answer.headers["Retry-After"]) <= most for answer in answers)
+        responses = [client.get("/me") for _ in range(3)]
+    assert {response.status_code for response in responses} == {503}
+    assert all(least <= int(response.headers["Retry-After"]) <= most for response in responses)
     assert server.connections == 1
 
 
