@@ -178,7 +178,7 @@ def never_responds(folder: Path) -> Figures:
     """Two sync workers: when they have waited for the first sessions, they serve other pages."""
     figures = Figures("never-responds", NEVER_SESSIONS)
     pages, tokens = Samples(), Samples()
-    with FakeProvider(answer_seconds=3600.0) as provider:
+    with FakeProvider(response_seconds=3600.0) as provider:
         place = Place(folder, provider, *SYNC)
         with place.served() as running:
             users = [user.visitor for user in place.sign_in(running.url, expired=NEVER_SESSIONS)]
