@@ -13,6 +13,7 @@ from ..errors import (
     TokenRotateError,
 )
 from .ahead import Ahead
+from .breaker import Breaker
 from .cache import GrantCache
 from .flight import Flight
 from .flights import Flights
@@ -59,6 +60,7 @@ class Asking:
         windows: Windows,
         wakeups: Wakeups,
         times: RotationTimes,
+        breaker: Breaker,
         clock: Clock,
         *,
         wait_seconds: float,
@@ -70,6 +72,7 @@ class Asking:
         self._windows = windows
         self._wakeups = wakeups
         self._times = times
+        self._breaker = breaker
         self._clock = clock
         self._wait_seconds = wait_seconds
 
@@ -90,7 +93,13 @@ class Asking:
         """
         with self._wakeups.watch(wish.grant_id) as watch:
             waiting = Waiting(
-                self._clock, self._wait_seconds, self._times, watch, until=until, without_end=wish.here
+                self._clock,
+                self._wait_seconds,
+                self._times,
+                watch,
+                until=until,
+                is_away=self._breaker.is_open,
+                without_end=wish.here,
             )
             step = _Step(wish, waiting, seen, self._cache.epoch)
             while True:

@@ -90,6 +90,7 @@ class Rotation:
             windows,
             wakeups,
             times,
+            self.breaker,
             clock,
             wait_seconds=wait_seconds,
         )

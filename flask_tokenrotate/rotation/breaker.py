@@ -94,6 +94,12 @@ class Breaker:
             circuit.probe_at = now + self._probe_seconds + circuit.pause
             return Admitted(is_probe=True)
 
+    def is_open(self, provider: str) -> bool:
+        """Return whether the provider counts as away."""
+        with self._lock:
+            circuit = self._circuits.get(provider)
+            return circuit is not None and circuit.is_open
+
     def overdue(self, provider: str, grant_id: str) -> None:
         """Note that the response to a redemption is overdue: the provider counts as failing meanwhile.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from .flight import Flight
 from .ports import Clock, Watch
@@ -41,8 +41,9 @@ class Waiting:
     """The waiting of one request for one grant: what is left of it, and when to look next.
 
     It ends at ``until`` by the monotonic clock, and ``wait`` seconds after the claim was taken that it waits
-    for: who comes late to a slow provider does not wait. ``without_end``: a caller that has nobody to leave
-    the work to waits for the end of the call.
+    for: who comes late to a slow provider does not wait. ``is_away`` says whether a provider counts as away;
+    whoever then begins to wait for another process's claim waits for a probe. ``without_end``: a caller that
+    has nobody to leave the work to waits for the end of the call.
     """
 
     def __init__(
@@ -53,12 +54,15 @@ class Waiting:
         watch: Watch,
         *,
         until: float,
+        is_away: Callable[[str], bool] = lambda provider: False,
         without_end: bool = False,
     ) -> None:
         self._clock = clock
         self._wait = wait
         self._until = until
+        self._is_away = is_away
         self._without_end = without_end
+        self._limited: tuple[int, float] | None = None
         self._times = times
         self._watch = watch
         self._looks: Iterator[float] | None = None
@@ -131,7 +135,20 @@ class Waiting:
         now = self._clock.monotonic()
         left = self._until - now
         standing = seen.grant.standing
-        return left if standing is None else min(left, standing.taken_at + self._wait - seen.now(now))
+        if standing is None:
+            return left
+        return min(left, standing.taken_at + self._wait_for(seen.grant, standing) - seen.now(now))
+
+    def _wait_for(self, grant: Grant, standing: StandingClaim) -> float:
+        """Return how long after it was taken the claim of another process is waited for.
+
+        It may be a probe: without the limit each probe of one process would hold a request of each other
+        until the end of its waiting. Who waits already when the provider begins to count as away goes on.
+        """
+        if self._limited is None or self._limited[0] != standing.claim.version:
+            is_probe = self._is_away(grant.provider) and not self._without_end
+            self._limited = standing.claim.version, min(self._wait, PROBE_SECONDS) if is_probe else self._wait
+        return self._limited[1]
 
     def _next_look(self, grant: Grant, standing: StandingClaim, policy: Policy) -> float:
         if self._looks is None:

@@ -83,6 +83,14 @@ PROGRAMS = [
         full={"rounds": 3},
     ),
     Program(
+        name="slow",
+        shows="a provider slower than any request waits costs waiting time, and no session",
+        short_takes="2 min",
+        full_takes="6 min",
+        module="slow.command",
+        full={"rounds": 3},
+    ),
+    Program(
         name="failover",
         shows="a database that fails over costs no session and no second redemption",
         short_takes="2 min",

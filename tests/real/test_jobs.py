@@ -150,10 +150,12 @@ def signed_in(folder: Path, broker: str) -> Iterator[Jobs]:
 def jobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Jobs]:
     """A grant, with a broker where the runner of the test has one."""
     has_broker = request.node.get_closest_marker("engine") is not None
-    with signed_in(tmp_path, request.getfixturevalue("redis_url") if has_broker else "") as jobs:
+    broker = request.getfixturevalue("redis_url") if has_broker else ""
+    with signed_in(tmp_path, broker) as jobs:
         yield jobs
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_jobs_that_need_an_expired_token_redeem_once(runner: Run, jobs: Jobs) -> None:
     """Several at once, in processes of their own: all get the one new token."""

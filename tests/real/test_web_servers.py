@@ -34,7 +34,7 @@ FROZEN = {"AWS_LAMBDA_FUNCTION_NAME": "shop"}
 
 WITHOUT_THREADS = ("uwsgi",)
 WITH_THREADS = [name for name in SERVERS if name not in WITHOUT_THREADS]
-UNUSUAL = ("gunicorn-preload", "uvicorn-a2wsgi", "uwsgi-threads", "uwsgi")
+UNUSUAL = ("gunicorn-preload", "uvicorn-asgiref", "uvicorn-a2wsgi", "uwsgi-threads", "uwsgi")
 
 
 @contextmanager

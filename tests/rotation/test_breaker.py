@@ -51,8 +51,9 @@ class TestOpening:
     def test_the_fifth_failing_grant_opens_it(self, breaker: Breaker, verdict: Verdict) -> None:
         """Up to the fourth nothing changes, whatever kind of failure it is."""
         fail(breaker, FAILING_GRANTS - 1, verdict)
-        assert breaker.admit("p", "other").pause == 0.0
+        assert (breaker.is_open("p"), breaker.admit("p", "other").pause) == (False, 0.0)
         fail(breaker, FAILING_GRANTS, verdict)
+        assert breaker.is_open("p")
         assert breaker.admit("p", "other").pause > 0.0
 
     def test_one_grant_alone_never_opens_it(self, breaker: Breaker) -> None:

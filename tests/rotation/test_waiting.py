@@ -160,6 +160,45 @@ class TestAFlightOfThisProcess:
         assert len(waits) == 3
 
 
+class TestWhileTheProviderIsAway:
+    """Another process's claim may be its probe, and is waited for no longer than a probe."""
+
+    def request(self, clock: ManualClock, *, without_end: bool = False) -> tuple[Waiting, set[str]]:
+        """A request, and the names of the providers that count as away in its process."""
+        away: set[str] = set()
+        with MemoryWakeups(clock).watch("g") as watch:
+            ends = {"until": WAIT, "without_end": without_end}
+            return Waiting(clock, WAIT, RotationTimes(), watch, is_away=away.__contains__, **ends), away  # type: ignore[arg-type]
+
+    def standing(self, clock: ManualClock, version: int = 1) -> Sighting:
+        """A row whose claim was taken two seconds ago, longer than a probe is waited for."""
+        found = wait(clock, taken=2.0).standing
+        return seen(
+            clock, a_grant(clock, standing=replace(found, claim=replace(found.claim, version=version)))
+        )
+
+    @pytest.mark.parametrize(("without_end", "is_over"), [(False, True), (True, False)])
+    def test_the_claim_is_not_waited_for(self, clock: ManualClock, without_end: bool, is_over: bool) -> None:
+        """Else each probe of one worker would hold a request of each other worker; a job has time."""
+        request, away = self.request(clock, without_end=without_end)
+        away.add("p")
+        assert request.is_over(self.standing(clock)) is is_over
+
+    def test_another_provider_does_not_count(self, clock: ManualClock) -> None:
+        """What is away is none of its business."""
+        request, away = self.request(clock)
+        away.add("other")
+        assert not request.is_over(self.standing(clock))
+
+    def test_who_waits_already_goes_on(self, clock: ManualClock) -> None:
+        """Many slow responses may be overdue just before they come; the next claim is another thing."""
+        request, away = self.request(clock)
+        assert not request.is_over(self.standing(clock))
+        away.add("p")
+        assert not request.is_over(self.standing(clock))
+        assert request.is_over(self.standing(clock, version=2))
+
+
 class TestLooking:
     """What a request learns from its looks at another process's rotation."""
 

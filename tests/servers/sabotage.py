@@ -53,6 +53,12 @@ DROP_UNSAVED = "drop-unsaved"
 NEVER_READ_BACK = "never-read-back"
 """A write whose COMMIT got no response counts as not written."""
 
+RENEW_NOTHING = "renew-nothing"
+"""A holder that waits for its response does not renew its claim."""
+
+ABORT_WHEN_OVERDUE = "abort-when-overdue"
+"""A call ends when its response is overdue, though its holder lives."""
+
 SHARE_CONNECTIONS = "share-connections"
 """A forked child goes on with the connections of its parent."""
 
@@ -91,6 +97,8 @@ def install(folder: Path) -> None:
     replace(UnsavedTokenSets, "_put_aside", DROP_UNSAVED, _do_nothing)
     replace(UnsavedTokenSets, "_keep", DROP_UNSAVED, _do_nothing)
     replace(Transactions, "write", NEVER_READ_BACK, _give_up_when_unknown)
+    replace(SqlGrantStore, "renew", RENEW_NOTHING, lambda *args, **kwargs: False)
+    replace(Holding, "keep_waiting", ABORT_WHEN_OVERDUE, _until_overdue)
     replace(Database, "_forget_parent", SHARE_CONNECTIONS, _do_nothing)
 
 
@@ -122,6 +130,10 @@ def _save_in_time(save: Callable[..., Any], store: SqlGrantStore, seen: Any, *re
 def _post_any_time(is_too_late: Callable[..., Any], holding: Holding) -> bool:
     holding._claimed_at = holding._clock.monotonic() + 60  # and there is time to send
     return False
+
+
+def _until_overdue(keep_waiting: Callable[..., float], holding: Holding) -> float:
+    return min(keep_waiting(holding), holding._overdue_at)
 
 
 def _release_as_if_nothing_was_posted(
