@@ -200,6 +200,9 @@ def never_responds(folder: Path) -> Figures:
 
 
 LIFETIME, TAKES, STREAM_SECONDS, CLIENTS = 10.0, 6.0, 24.0, 6
+LATE_LOOK = 1.5
+"""Nothing notifies the other worker on SQLite. It looks at the row when a rotation is probably done, which it
+has to learn: after the first one it expects the next within 1.25 of that time."""
 
 
 def half_a_life(folder: Path) -> Figures:
@@ -220,7 +223,7 @@ def half_a_life(folder: Path) -> Figures:
     figures.expect(figures.more["redemptions_for_six"] == 1, "six requests made more than one redemption")
     figures.expect(figures.redemptions <= (STREAM_SECONDS + 2 * TAKES) / TAKES + 1, "too many redemptions")
     figures.expect(figures.statuses.keys() == {200}, "a request got no token")
-    figures.expect(figures.longest_wait <= TAKES + 2 * SHORT_SECONDS, "a request waited for two redemptions")
+    figures.expect(figures.longest_wait <= LATE_LOOK * TAKES + SHORT_SECONDS, "a request waited too long")
     figures.expect(figures.twice == 0 and figures.families_revoked == 0, "a session was lost")
     return figures
 
