@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Unpack
 from flask import Flask, has_request_context
 
 from .errors import ConfigurationError, SignInRequired
-from .rotation.memo import RequestMemo
-from .web.current_token import CurrentToken, token_of_grant
+from .web.current_token import CurrentToken, token_of_grant, token_of_job
 from .web.request_grants import request_grants, reset_request_grants
 from .web.sign_in_and_out import add_grant, check_user_id, sign_in, sign_out, sign_out_everywhere
 from .web.state import EXTENSION, current_state
@@ -153,10 +152,8 @@ class TokenRotate:
         if has_request_context():
             grants = request_grants()
             grants.fresh_of_grant(grant_id)  # raises now, not when the token is first read
-            return token_of_grant(state, grants.memo, lambda: grants.fresh_of_grant(grant_id))
-        memo = RequestMemo()
-        memo.fresh(state.rotation.tokens, grant_id, here=True)
-        return token_of_grant(state, memo, lambda: memo.fresh(state.rotation.tokens, grant_id, here=True))
+            return token_of_grant(state, lambda: grants.fresh_of_grant(grant_id), grants.replace_refused)
+        return token_of_job(state, grant_id)
 
     def token_for(self, user_id: str, provider: str | None = None) -> CurrentToken:
         """Return the token of a user's newest grant that has not ended; otherwise like `token`.

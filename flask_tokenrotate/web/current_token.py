@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import g
 
+from ..rotation.memo import RequestMemo
 from .request_grants import RequestGrants, request_grants
 from .state import State
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from requests import Response
     from requests_oauthlib import OAuth2Session
 
-    from ..rotation.memo import RequestMemo
     from ..rotation.sighting import Fresh
 
 
@@ -129,14 +129,26 @@ class CurrentToken:
         return self.session.delete(url, **kwargs)
 
 
-def token_of_grant(state: State, memo: RequestMemo, read: Callable[[], Fresh]) -> CurrentToken:
-    """Return the token of one grant; ``read`` gets its token set by way of ``memo``."""
-
-    def refused(fresh: Fresh) -> Fresh:
-        return memo.refused(state.rotation.refused, fresh, min_ttl=fresh.min_ttl)
-
+def token_of_grant(
+    state: State, read: Callable[[], Fresh], refused: Callable[[Fresh], Fresh]
+) -> CurrentToken:
+    """Return the token of one grant: ``read`` gets its token set, ``refused`` replaces one an API refused."""
     session = functools.cache(lambda: state.api(read, refused))
     return CurrentToken(read=read, session=session)
+
+
+def token_of_job(state: State, grant_id: str) -> CurrentToken:
+    """Return the token of a grant outside a request: its rotations end before a read of it returns."""
+    memo = RequestMemo()
+
+    def read() -> Fresh:
+        return memo.fresh(state.rotation.tokens, grant_id, here=True)
+
+    def refused(fresh: Fresh) -> Fresh:
+        return memo.refused(state.rotation.refused, fresh, min_ttl=fresh.min_ttl, here=True)
+
+    read()  # raises now, not when the token is first read
+    return token_of_grant(state, read, refused)
 
 
 def _session_of_request() -> OAuth2Session:

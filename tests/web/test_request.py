@@ -20,6 +20,7 @@ from werkzeug.serving import make_server
 
 from flask_tokenrotate import SignInRequired, TokenRotate, current_token, require_fresh_token
 from flask_tokenrotate.testing import FakeProvider, LoginAs, wait_for_rotations
+from flask_tokenrotate.threads import RotationThreads
 from flask_tokenrotate.web.request_grants import request_grants
 
 from .conftest import MakeApp
@@ -376,6 +377,17 @@ class TestHealing:
         _age(app)
         fake_provider.expire_access_tokens()
         assert client.get("/me").json["status"] == 200
+        assert fake_provider.redemptions() == 1
+
+    def test_a_job_rotates_a_refused_token_itself(
+        self, app: Flask, login_as: LoginAs, fake_provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A job's process may end when the call returns: a thread would take the new token set with it."""
+        monkeypatch.setattr(RotationThreads, "run", lambda *_, **__: pytest.fail("left to a thread"))
+        grant = login_as(app.test_client(), expires_in=1000)
+        _age(app)
+        with refusing_once() as api, app.app_context():
+            assert TokenRotate().token(grant.id).get(api.url).status_code == 200
         assert fake_provider.redemptions() == 1
 
     def test_a_newer_row_is_used_without_a_redemption(
