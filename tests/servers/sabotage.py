@@ -7,9 +7,9 @@ from outside could be timed well enough.
 
 from __future__ import annotations
 
-import os
 import secrets
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -100,7 +100,8 @@ def _stopper(switch: Path) -> Callable[..., Any]:
         if isinstance(claim, Claim):
             with suppress(FileNotFoundError):
                 switch.unlink()  # succeeds in one process only
-                os.kill(os.getpid(), signal.SIGSTOP)
+                # To this thread: a signal to the process would let a rotation thread run on for a moment.
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         return claim
 
     return stop_after_claim
