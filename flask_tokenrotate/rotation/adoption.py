@@ -16,13 +16,13 @@ def adopted(token_response: Mapping[str, Any], rules: ResponseRules, *, wall_clo
 
     A response that was stored a while ago says when it expires: ``expires_at`` (seconds since the
     epoch, by the clock of who stored it; ``wall_clock`` is now) counts more than ``expires_in``, and
-    both may lie in the past, unlike in an response that has just come. Raises `InvalidTokenResponse`
+    both may be in the past, unlike in a new response. Raises `InvalidTokenResponse`
     where there is no usable access token.
     """
     read = read_tokens(token_response, rules) if isinstance(token_response, Mapping) else None
     if read is None:
         raise InvalidTokenResponse(
-            "The token response has no usable access_token; pass the token endpoint's answer as a mapping."
+            "The token response has no usable access_token; pass the token endpoint's response as a mapping."
         )
     response, _ = read
     expires_at, expires_in = _number(token_response, "expires_at"), _number(token_response, "expires_in")

@@ -87,7 +87,7 @@ class Breaker:
             if circuit is None or not circuit.is_open:
                 return Admitted()
             if now < circuit.probe_at:
-                # Jitter: all who are sent away now shall not come back in the same moment.
+                # Jitter: callers that are sent away now must not all come back at once.
                 return Admitted(pause=circuit.probe_at - now + circuit.pause * self._jitter())
             circuit.probing = grant_id
             # The next one waits for this probe's response, or until it must have ended without any.

@@ -94,7 +94,7 @@ class GrantCache:
             self._entries.pop(grant_id, None)
 
     def start_ahead(self, grant_id: str, pause: float) -> bool:
-        """Return True to one caller in each ``pause`` seconds: the one who shall rotate ahead.
+        """Return True to one caller in each ``pause`` seconds: the one that rotates ahead.
 
         A grant that is not kept gives no way to tell, so that every caller gets True.
         """

@@ -58,7 +58,7 @@ class FreshTokens:
         seen: Sighting | None = None,
         here: bool = False,
     ) -> Fresh:
-        """Return a token set that lives for ``min_ttl`` more seconds (default: the provider's policy).
+        """Return a token set that is valid for ``min_ttl`` more seconds (default: the provider's policy).
 
         ``at_least`` is a token version: an older token set is never returned. ``seen`` is the row as the
         caller has just read it, which this process's memory does not overrule. ``here``: the caller has

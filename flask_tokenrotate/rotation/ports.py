@@ -40,7 +40,7 @@ class GrantStore(Protocol):
         ...
 
     def load(self, grant_id: str) -> Grant | None:
-        """Return the row with ``seen_at``, or None. Raises `GrantUnreadable` when no key opens it."""
+        """Return the row with ``seen_at``, or None. Raises `GrantUnreadable` when no key decrypts it."""
         ...
 
     def find(self, user_id: str, provider: str) -> str | None:
@@ -111,7 +111,7 @@ class GrantStore(Protocol):
         ...
 
     def expire(self, grant_id: str, token_version: int) -> bool:
-        """Mark the access token of ``token_version`` as dead, if it is still the stored one.
+        """Mark the access token of ``token_version`` as expired, if it is still the stored one.
 
         No write of the protocol: the version stays.
         """
@@ -206,7 +206,7 @@ class Threads(Protocol):
     def are_closing(self) -> bool:
         """Whether the process ends and what still waits for a provider has to give up.
 
-        Where it is asked by work of a parent process that lives on in a forked child (a greenlet), it raises
+        Where it is asked by work of a parent process that goes on in a forked child (a greenlet), it raises
         what ends that work.
         """
         ...

@@ -1,25 +1,25 @@
 """What a worker that needs a token may do, decided from the row alone: pure, no clock, no I/O.
 
-`decide` is total; the first matching line of this table is the decision. *dead* means that the
-access token has run out, *stale* that it lives but not for ``min_ttl``, *ahead* that it is fresh
-but within the ahead window, *fresh* that it is neither.
+`decide` is total; the first matching line of this table is the decision. A grant is *active*
+until it ends. An access token is *expired*, *stale* if it is valid for less than ``min_ttl``, *ahead* if it
+is in the ahead window, and *fresh* otherwise.
 
 ====  =======  =========  ==========================================  =============================
 Line  Grant    Token      Row                                         Decision
 ====  =======  =========  ==========================================  =============================
  1    ended    any        any                                         SignIn(end reason)
- 2    alive    fresh      any                                         Use
- 3    alive    ahead      may be redeemed                             UseAndRotateAhead
- 4    alive    ahead      otherwise                                   Use
- 5    alive    stale      may be redeemed                             ClaimAndRedeem
- 6    alive    stale      a claim stands                              Wait
- 7    alive    stale      otherwise                                   Use
- 8    alive    dead       may be redeemed                             ClaimAndRedeem
- 9    alive    dead       a claim stands                              Wait
-10    alive    dead       no refresh token, or it has expired         SignIn("no_refresh_token")
-11    alive    dead       in doubt, no replay left                    SignIn("outcome_unknown")
-12    alive    dead       in doubt, settling                          InDoubt
-13    alive    dead       ``retry_at`` lies ahead                     Unavailable
+ 2    active   fresh      any                                         Use
+ 3    active   ahead      may be redeemed                             UseAndRotateAhead
+ 4    active   ahead      otherwise                                   Use
+ 5    active   stale      may be redeemed                             ClaimAndRedeem
+ 6    active   stale      a claim stands                              Wait
+ 7    active   stale      otherwise                                   Use
+ 8    active   expired    may be redeemed                             ClaimAndRedeem
+ 9    active   expired    a claim stands                              Wait
+10    active   expired    no refresh token, or it has expired         SignIn("no_refresh_token")
+11    active   expired    in doubt, no replay left                    SignIn("outcome_unknown")
+12    active   expired    in doubt, settling                          InDoubt
+13    active   expired    ``retry_at`` is in the future               Unavailable
 ====  =======  =========  ==========================================  =============================
 
 *May be redeemed*: there is a refresh token, no claim stands, ``retry_at`` has passed, and the
@@ -83,7 +83,7 @@ class Freshness(Enum):
     FRESH = "fresh"
     AHEAD = "ahead"
     STALE = "stale"
-    DEAD = "dead"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def freshness(tokens: TokenSet, now: float, policy: Policy) -> Freshness:
     """Return how fresh the access token is at ``now``, with both margins capped by its lifetime."""
     remaining = tokens.remaining(now)
     if remaining <= 0:
-        return Freshness.DEAD
+        return Freshness.EXPIRED
     min_ttl, ahead = margins(tokens, policy)
     if remaining < min_ttl:
         return Freshness.STALE

@@ -128,7 +128,7 @@ class Redeemer:
         return verdict
 
     def _stop_in_forked_child(self) -> None:
-        """End a greenlet that lives on in a forked child: the call goes on in its parent.
+        """End a greenlet that goes on in a forked child: the call goes on in its parent.
 
         The child has lost the connection, which looks as if the provider had not responded. What it wrote
         would put the parent's claim in doubt, or release it while the refresh token is under way.

@@ -9,7 +9,7 @@ FIRST_GUESS = 0.1
 class RotationTimes:
     """How long a rotation at each provider took lately, from the claim to the save, in seconds.
 
-    Average and deviation, as TCP estimates when an response is overdue (RFC 6298).
+    Average and deviation, as TCP estimates when a response is overdue (RFC 6298).
     """
 
     def __init__(self) -> None:

@@ -31,12 +31,12 @@ _REFRESH_LIFETIMES = ("refresh_token_expires_in", "refresh_expires_in", "x_refre
 class ResponseRules:
     """What a provider's profile says about reading its token endpoint.
 
-    ``refused_errors``: codes that mean a dead refresh token (RFC 6749 section 5.2 knows only
+    ``refused_errors``: codes that mean an invalid refresh token (RFC 6749 section 5.2 knows only
     ``invalid_grant``). ``busy_errors``: codes that mean "not processed, try again".
     ``server_error_means``: whether a 5xx other than 503 left the refresh token unspent.
     ``empty_refusal``: what a 400 without a readable error code means. Its default ``"unknown"``
     costs at most one more post before the user is asked to sign in, and never ends the grant.
-    ``default_lifetime``: seconds, for answers without a usable ``expires_in``; None for unknown.
+    ``default_lifetime``: seconds, for responses without a usable ``expires_in``; None for unknown.
     """
 
     refused_errors: frozenset[str] = frozenset({"invalid_grant"})

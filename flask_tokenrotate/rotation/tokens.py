@@ -116,7 +116,7 @@ class TokenSet:
     id_token: Secret | None = None
 
     def remaining(self, now: float) -> float:
-        """Return the seconds that the access token still lives; infinite when unknown."""
+        """Return the seconds until the access token expires; infinite when unknown."""
         return float("inf") if self.expires_at is None else self.expires_at - now
 
     def rotated(self, response: TokenResponse, *, now: float) -> TokenSet:

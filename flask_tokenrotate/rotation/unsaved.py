@@ -35,7 +35,7 @@ class UnsavedTokenSets:
 
         Further tries may take longer than the claim stands. Without the copy another worker would then find
         the claim in doubt, and replay it or sign the user out; and a web server that kills the worker
-        for being slow would kill the only copy.
+        for being slow would lose the only copy.
         """
         try:
             return self._save(unsaved)

@@ -21,11 +21,11 @@ Line  Outcome                                                   Verdict
 ====  ========================================================  =================================
 
 A code of lines 6 to 8 counts under any status but those above it: some providers refuse with
-401 or 403, and some with 200. Line 8 keeps the grant alive, for ending a living grant costs more
+401 or 403, and some with 200. Line 8 does not end the grant: ending one that works costs more
 than asking an operator.
 
 The response to an authorization code goes through the same table; there Refused means that the
-code is dead.
+code is not valid.
 """
 
 from __future__ import annotations
@@ -263,13 +263,13 @@ _CURES = {
     "unsupported_grant_type": "Check token_endpoint, and that the provider issues refresh tokens.",
     "invalid_scope": "Check scopes: the provider does not give one of them to this client.",
     "invalid_request": (
-        "Check client_auth and token_params. If this is the provider's response to a dead refresh token, "
+        "Check client_auth and token_params. If this is the provider's response to an invalid refresh token, "
         "add the code to refused_errors; if it means that it is busy, to busy_errors."
     ),
 }
 _OTHER_CODE = (
     "Look the code up in the provider's documentation. "
-    "If it means a dead refresh token, add it to refused_errors."
+    "If it means an invalid refresh token, add it to refused_errors."
 )
 
 

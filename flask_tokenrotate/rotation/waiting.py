@@ -155,6 +155,6 @@ class Waiting:
             expected = self._times.expected(grant.provider)
             # A claim that was taken while the token was fresh is a rotation ahead, which notifies nobody.
             was = freshness(grant.tokens, standing.taken_at, policy)
-            notified = self._watch.is_notified and was in (Freshness.STALE, Freshness.DEAD)
+            notified = self._watch.is_notified and was in (Freshness.STALE, Freshness.EXPIRED)
             self._looks = pauses(expected, grant.seen_at - standing.taken_at, notified=notified)
         return next(self._looks)

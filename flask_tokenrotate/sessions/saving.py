@@ -22,7 +22,7 @@ logger = logging.getLogger("flask_tokenrotate")
 class Saving:
     """One request's save. ``key`` returns what the store finds a session by, given its id.
 
-    ``seconds``: how long the session lives after this write.
+    ``seconds``: how long the session is valid after this write.
     """
 
     def __init__(

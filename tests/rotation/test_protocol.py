@@ -32,7 +32,7 @@ LIFETIME = 3600.0
 REPLAY = Policy(min_ttl=30.0, ahead=300.0, on_unknown="replay", settle=2.0)
 REAUTHORIZE = replace(REPLAY, on_unknown="reauthorize")
 
-REMAINING = {"fresh": 3000.0, "ahead": 100.0, "stale": 10.0, "dead": -1.0}
+REMAINING = {"fresh": 3000.0, "ahead": 100.0, "stale": 10.0, "expired": -1.0}
 
 
 def table_lines() -> dict[int, tuple[str, str, str, str]]:
@@ -168,7 +168,7 @@ def test_each_line_of_the_table_has_a_case() -> None:
 @pytest.mark.parametrize(
     ("remaining", "expected"),
     [
-        (0.0, Freshness.DEAD),
+        (0.0, Freshness.EXPIRED),
         (0.001, Freshness.STALE),
         (29.999, Freshness.STALE),
         (30.0, Freshness.AHEAD),

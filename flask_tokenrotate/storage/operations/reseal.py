@@ -31,7 +31,7 @@ _SEALED_COLUMNS = (_row.id, _row.provider, _row.user_id, _row.subject, _row.seal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unreadable:
-    """A row that no configured key opens; ``sealed_with`` is the fingerprint of its key."""
+    """A row that no configured key decrypts; ``sealed_with`` is the fingerprint of its key."""
 
     grant_id: str
     sealed_with: str
@@ -39,7 +39,7 @@ class Unreadable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resealed:
-    """How many rows were resealed and how many had the first key already; rows that no key opens."""
+    """How many rows were resealed and how many had the first key already; rows that no key decrypts."""
 
     resealed: int
     skipped: int

@@ -20,7 +20,7 @@ _row = grants.c
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Survey:
-    """How many rows were ``sampled``, those of them that no key opens, and the clocks' difference.
+    """How many rows were ``sampled``, those of them that no key decrypts, and the clocks' difference.
 
     ``clock_ahead``: seconds by which this host's clock is ahead of the database's.
     """
@@ -31,7 +31,7 @@ class Survey:
 
 
 def grants_by_key(database: Database) -> dict[str, int]:
-    """Return how many grants each key has sealed, by its fingerprint. Reads the whole table.
+    """Return how many grants each key has encrypted, by its fingerprint. Reads the whole table.
 
     Raises `StoreUnavailable` and `TablesMissing`.
     """

@@ -1,7 +1,7 @@
 """Sealed JSON as it is read back: what has another shape than this version writes is `Malformed`.
 
-A value that opens was sealed with one of the keys, but perhaps by another version or another program: its
-content may be anything.
+A value that can be decrypted was encrypted with one of the keys, but perhaps by another version or another
+program: its content may be anything.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Malformed(Exception):
-    """Sealed content opens, but has not the shape that this version writes. Shows none of the content."""
+    """The decrypted content does not have the shape that this version writes. Shows none of the content."""
 
 
 def facts_in(plain: bytes, *keys: str) -> dict[str, Any]:

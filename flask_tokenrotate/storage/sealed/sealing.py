@@ -35,7 +35,7 @@ Binding = Sequence[str | None]
 
 
 class DoesNotOpen(Exception):
-    """No key opens a sealed value; ``sealed_with`` is the fingerprint that it names."""
+    """No key decrypts a sealed value; ``sealed_with`` is the fingerprint that it names."""
 
     def __init__(self, sealed_with: str) -> None:
         self.sealed_with = sealed_with
@@ -70,7 +70,7 @@ class Sealer:
         return hmac.new(self._hash_key, secret.encoded(), "sha256").hexdigest()
 
     def open(self, sealed: bytes, bound_to: Binding) -> bytes:
-        """Return what was sealed. Raises `DoesNotOpen` when no key opens it with ``bound_to``."""
+        """Return what was sealed. Raises `DoesNotOpen` when no key decrypts it with ``bound_to``."""
         header, body = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES:]
         fingerprint = header[FINGERPRINT_AT]
         cipher = self._ciphers.get(fingerprint)
