@@ -45,10 +45,11 @@ class TokenRotate:
     ``TOKENROTATE_DATABASE_URI``. The extension never uses the application's ``db.session``, so it neither
     commits nor rolls back the application's changes.
 
-    ``store`` stores the grants somewhere else. It has the methods of `rotation.ports.GrantStore`. Sign-in
-    attempts and the extension's own sessions remain in the database. The commands ``history``, ``verify``,
-    ``prune-ledger`` and ``rotate-keys`` read the database only. A request that waits for a rotation in
-    another process polls the store.
+    ``store`` stores the grants somewhere else. It has the methods of `rotation.ports.GrantStore`, and it has
+    to encrypt the tokens itself. Sign-in attempts and the extension's own sessions remain in the database.
+    The commands ``history``, ``verify``, ``prune-ledger`` and ``rotate-keys`` end with an error, because they
+    work on the database only, and ``doctor`` does not check the store. A request that waits for a rotation
+    in another process polls the store.
 
     With ``app``, `init_app` is called at once.
     """
@@ -76,7 +77,8 @@ class TokenRotate:
         is opened, and no table is created: run ``flask tokenrotate create-tables`` once.
 
         Raises `ConfigurationError` for a ``TOKENROTATE_*`` setting that cannot work (see `config.Settings`),
-        for both an ``engine`` and ``TOKENROTATE_DATABASE_URI``, for sessions that are in the cookie only, and
+        for both an ``engine`` and ``TOKENROTATE_DATABASE_URI``, for a ``store`` without a method of
+        `rotation.ports.GrantStore`, for sessions that are in the cookie only, and
         if the extension is already set up for ``app``.
         """
         if EXTENSION in app.extensions:

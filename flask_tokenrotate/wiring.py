@@ -55,6 +55,8 @@ def set_up(
     identify: Callable[[], Identify | None],
 ) -> None:
     """Set up the extension for ``app``; see `TokenRotate.init_app`."""
+    if store is not None:
+        _check_methods(store)
     settings = Settings.from_config(app.config)
     install_redaction()
     state = _state(app, settings, engine, store, registered, identify)
@@ -68,6 +70,17 @@ def set_up(
     app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
     app.cli.add_command(tokenrotate)
     register_error_handler(app)
+
+
+def _check_methods(store: object) -> None:
+    """Raise `ConfigurationError` unless ``store`` has the methods of `GrantStore`."""
+    names = [name for name in vars(GrantStore) if not name.startswith("_")]
+    missing = [name for name in names if not callable(getattr(store, name, None))]
+    if missing:
+        raise ConfigurationError(
+            f"The store of TokenRotate(store=…) is {type(store).__name__}, which does not have the methods "
+            f"{', '.join(missing)} of flask_tokenrotate.rotation.ports.GrantStore."
+        )
 
 
 def _state(

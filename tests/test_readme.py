@@ -115,10 +115,10 @@ def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
             )
 
 
-def test_every_provider_of_the_catalogue_is_named() -> None:
-    """The README's list is the catalogue's."""
-    (listed,) = re.findall(r"facts, with their sources, for\s([^:]+):", README)
-    assert {name.lower() for name in re.split(r",\s|\sand\s", listed)} == set(CATALOGUE)
+def test_every_provider_that_is_named_is_in_the_catalogue() -> None:
+    """The README names examples: a new entry does not have to be added to it."""
+    (listed,) = re.findall(r"facts, with their sources, for\sproviders such as\s([^:]+):", README)
+    assert {name.lower() for name in re.split(r",\s|\sand\s", listed)} <= set(CATALOGUE)
 
 
 def test_every_error_is_in_the_table() -> None:

@@ -1,7 +1,8 @@
 """What the protocol needs from the world: contracts and nothing else.
 
 The simulator and the tests implement these in memory; `storage` and `providers` implement them on
-SQLAlchemy and requests-oauthlib. One contract suite runs over every store.
+SQLAlchemy and requests-oauthlib. One contract suite, ``tests/storage/test_contract.py``, runs over every
+store: add yours to ``tests/storage/conftest.py`` in a clone of the project.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ class GrantStore(Protocol):
     and `TablesMissing` when the tables do not exist; losing a race is a value, never an error.
 
     The *ledger* has one row for each claim. While the claim's refresh token may have been spent, the row
-    holds a slot of it: 0 for the first redemption, 1 for the one replay after a doubt. A slot is held
-    once, and the database itself sees to that.
+    holds a slot of it: 0 for the first redemption, 1 for the one replay after a doubt (`protocol.MAX_POSTS`
+    slots). A slot is held once, and the database itself sees to that.
+
+    A store gets and returns tokens in the clear, as `Secret`, and has to encrypt what it writes:
+    `Secret.reveal` returns the text.
     """
 
     def add(self, new: NewGrant, *, replaces: str | None = None) -> Grant:
@@ -40,7 +44,10 @@ class GrantStore(Protocol):
         ...
 
     def load(self, grant_id: str) -> Grant | None:
-        """Return the row with ``seen_at``, or None. Raises `GrantUnreadable` when no key decrypts it."""
+        """Return the row with ``seen_at``, or None. Raises `GrantUnreadable` when no key decrypts it.
+
+        ``grant_id`` may be any string, also one that is not a valid id (with NUL, or a lone surrogate).
+        """
         ...
 
     def find(self, user_id: str, provider: str) -> str | None:
@@ -79,8 +86,9 @@ class GrantStore(Protocol):
         ``seen`` is the grant as the claim was taken on; only what never changes of it counts. Eligible:
         the grant has not ended and its token version is lower than ``claim.version``; whether the claim
         still stands does not matter (a late winner is welcome). Effect: version grows by one, doubts,
-        failures and ``retry_at`` are cleared, the standing claim is cleared only if it is this one, the
-        ledger says so. May be called again after an error: saving twice is saving once.
+        failures and ``retry_at`` are cleared, the standing claim is cleared only if it is this one. The
+        ledger gets the redemption and its status in any case, also when nothing is stored. May be called
+        again after an error: saving twice is saving once.
         """
         ...
 

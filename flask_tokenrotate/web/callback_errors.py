@@ -6,7 +6,7 @@ import re
 
 from ..attempts import AttemptMiss
 from ..errors import ProviderMisconfigured, ProviderUnavailable, SignInFailed, SignInFailure, TokenRotateError
-from ..rotation.verdict import Busy, Misconfigured, Refused, Verdict
+from ..rotation.verdict import Busy, Effect, Verdict
 
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
@@ -84,14 +84,14 @@ def provider_error(provider: str, error: str | None) -> TokenRotateError:
 
 
 def exchange_error(provider: str, verdict: Verdict) -> TokenRotateError:
-    """Return the error for a code that was not exchanged for tokens; ``verdict`` says why."""
-    if isinstance(verdict, Misconfigured):
-        return ProviderMisconfigured(provider, verdict.error)
-    if isinstance(verdict, Refused):
+    """Return the error for a code that was not exchanged for tokens; the verdict's `Consequences` say why."""
+    follows = verdict.consequences
+    code = verdict.code or follows.ledger_name
+    if follows.asks_operator:
+        return ProviderMisconfigured(provider, code)
+    if follows.effect is Effect.END:
         return SignInFailed(
-            provider,
-            "exchange_failed",
-            f"{provider!r} did not accept the sign-in ({verdict.error}). Try again.",
+            provider, "exchange_failed", f"{provider!r} did not accept the sign-in ({code}). Try again."
         )
     retry_after = verdict.retry_after if isinstance(verdict, Busy) else None
     return ProviderUnavailable(provider, retry_after=retry_after or 1.0)

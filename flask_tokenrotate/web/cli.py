@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from flask import current_app
@@ -11,6 +11,9 @@ from flask.cli import AppGroup
 from ..errors import TokenRotateError
 from .state import current_app_object, current_state
 from .urls import callback_path
+
+if TYPE_CHECKING:
+    from ..maintenance import Maintenance
 
 
 class _Commands(AppGroup):
@@ -21,6 +24,17 @@ class _Commands(AppGroup):
             return super().invoke(ctx)
         except TokenRotateError as error:
             raise click.ClickException(str(error)) from error
+
+
+def _maintenance_of_grants() -> Maintenance:
+    """Return the operations on the grants; a `ClickException` if they are in a store of the application."""
+    state = current_state()
+    if state.joined_grants is None:
+        raise click.ClickException(
+            "The grants are in the store that was passed as TokenRotate(store=…). This command works on the "
+            "extension's own database only."
+        )
+    return state.maintenance
 
 
 tokenrotate = _Commands("tokenrotate", help="Keep OAuth 2 tokens fresh (Flask-TokenRotate).")
@@ -56,7 +70,7 @@ def rotate_keys() -> None:
     Give all workers both keys first, the new one in front, then run this. If it is stopped, run it again. A
     row that no key decrypts is printed and not changed; the exit code is then 1.
     """
-    maintenance = current_state().maintenance
+    maintenance = _maintenance_of_grants()
     # The second pass finds rows that another worker encrypted with its own key in the meantime.
     first, second = maintenance.reseal(), maintenance.reseal()
     click.echo(f"{first.resealed} resealed, {first.skipped} skipped, {len(second.unreadable)} unreadable.")
@@ -103,7 +117,7 @@ def urls(base_url: str | None) -> None:
 @click.argument("grant_id", metavar="GRANT")
 def history(grant_id: str) -> None:
     """Print each redemption of a grant with its outcome, oldest first. Times are in UTC."""
-    redemptions = current_state().maintenance.history(grant_id)
+    redemptions = _maintenance_of_grants().history(grant_id)
     if not redemptions:
         raise click.ClickException(f"The ledger has no redemption of a grant {grant_id!r}.")
     for redemption in redemptions:
@@ -113,7 +127,7 @@ def history(grant_id: str) -> None:
 @tokenrotate.command("verify")
 def verify() -> None:
     """Audit the whole ledger; print each breach of the protocol. The exit code is 1 if there is one."""
-    breaches = current_state().maintenance.breaches()
+    breaches = _maintenance_of_grants().breaches()
     for breach in breaches:
         click.echo(f"{breach.grant_id}: {breach.what}")
     if breaches:
@@ -138,7 +152,7 @@ def rescue() -> None:
 )
 def prune_ledger(days: float) -> None:
     """Delete old redemptions from the ledger, except those that the stored tokens depend on."""
-    pruned = current_state().maintenance.prune_ledger(days=days)
+    pruned = _maintenance_of_grants().prune_ledger(days=days)
     click.echo(f"{pruned} redemptions older than {days:g} days were deleted.")
 
 

@@ -124,6 +124,12 @@ def _is_weak_secret(secret: str | bytes | None) -> bool:
 
 
 def _database(app: Flask, state: State) -> Iterator[Finding]:
+    if state.joined_grants is None:
+        yield Finding(
+            "warn",
+            "database",
+            "The grants are in the store that was passed as TokenRotate(store=…), which is not checked.",
+        )
     yield _decrypted(state, SAMPLE)
     yield from _foreign_keys(state)
     ahead = state.maintenance.survey(0).clock_ahead

@@ -127,7 +127,10 @@ def _end_in_own_store(state: State, user_id: str) -> list[str]:
     """End the user's grants in the application's own store, one by one; return their ids."""
     ended = []
     for provider in state.provider_names():
-        while (grant_id := state.grants.find(user_id, provider)) is not None:
+        tried: set[str] = set()
+        # A store may read from a replica, which still has the grant that was just ended: try each once.
+        while (grant_id := state.grants.find(user_id, provider)) is not None and grant_id not in tried:
+            tried.add(grant_id)
             if state.grants.end(grant_id, "signed_out"):
                 ended.append(grant_id)
     return ended

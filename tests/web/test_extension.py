@@ -131,6 +131,36 @@ class TestEngines:
             rotate.init_app(app, **how)
             assert app.extensions["tokenrotate"].grants is store
 
+    @pytest.mark.parametrize("store", [{}, object()])
+    def test_a_store_without_the_methods_is_refused_at_once(self, tmp_path: Path, store: object) -> None:
+        """The error names what is missing, before the first user signs in."""
+        app = Flask("app", instance_path=str(tmp_path))
+        with pytest.raises(ConfigurationError, match=r"does not have .*try_claim, renew"):
+            TokenRotate().init_app(app, store=store)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("command", ["history x", "verify", "prune-ledger", "rotate-keys"])
+    def test_commands_on_the_database_say_that_they_do_not_see_the_store(
+        self, make_app: MakeApp, command: str
+    ) -> None:
+        """They would find an empty database in order."""
+        app, _ = make_app(store=MemoryGrantStore())
+        result = app.test_cli_runner().invoke(args=["tokenrotate", *command.split()])
+        assert result.exit_code == 1
+        assert "TokenRotate(store=…)" in result.output
+        assert "which is not checked" in app.test_cli_runner().invoke(args=["tokenrotate", "doctor"]).output
+
+    def test_a_store_that_finds_ended_grants_for_a_while(self, make_app: MakeApp, login_as: LoginAs) -> None:
+        """It may read from a replica; each grant is tried once, so that signing out comes to an end."""
+
+        class Replica(MemoryGrantStore):
+            def find(self, user_id: str, provider: str) -> str | None:
+                return next(iter(self.rows), None)
+
+        app, rotate = make_app(store=Replica())
+        login_as(app.test_client(), "alice")
+        with app.app_context():
+            assert rotate.sign_out_everywhere("alice") == 1
+
     def test_an_engine_of_the_application(self, make_app: MakeApp, tmp_path: Path, login_as: LoginAs) -> None:
         """The grants live on the engine that the application passes."""
         engine = create_engine(f"sqlite:///{tmp_path / 'own.db'}")
