@@ -17,7 +17,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from ..example_app.demo import demo_page
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 OPTIONS = [
     "--headless",

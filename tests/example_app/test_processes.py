@@ -25,7 +25,7 @@ DEAF = [
 ]
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_the_page_leaves_no_child(how: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end the provider, gunicorn and its workers, and then the demo itself."""
     with demo_page("--processes", "2") as (process, page, log):
@@ -37,6 +37,7 @@ def test_the_page_leaves_no_child(how: signal.Signals) -> None:
     assert left_over(children) == set()
 
 
+@pytest.mark.long
 def test_the_storm_leaves_no_child() -> None:
     """A storm that is stopped in the middle ends its children too."""
     with demo("--storm", "--sessions", "2", "--processes", "2", "--provider-seconds", "5") as process:

@@ -141,6 +141,7 @@ def test_reset_while_connecting(client: Client, monkeypatch: pytest.MonkeyPatch)
     assert client.redeem() == NotSent(cause="not_connected")
 
 
+@pytest.mark.long
 def test_connecting_and_tls_share_their_time(
     serve: Serve, client: Client, clock: SystemClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

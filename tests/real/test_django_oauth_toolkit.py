@@ -30,7 +30,7 @@ REQUESTS = 16
 SETTLE_SECONDS = 2
 """The default of TOKENROTATE_SETTLE_SECONDS."""
 
-EXPIRIES = [2, pytest.param(5, marks=pytest.mark.long)]
+EXPIRIES = [pytest.param(expiries, marks=pytest.mark.long) for expiries in (2, 5)]
 STORM_USERS = {count: [f"user{number}of{count}" for number in range(SESSIONS)] for count in (2, 5)}
 USERS = [*STORM_USERS[2], *STORM_USERS[5], "alice", "bob", "carol", "dave"]
 

@@ -79,6 +79,7 @@ def test_after_a_kill_the_others_recover_by_a_replay(hasty: Place) -> None:
     assert hasty.provider.outcomes() == {"rotated": 1, "repeated": 1}
 
 
+@pytest.mark.long
 def test_after_a_kill_nothing_is_replayed_where_the_profile_forbids_it(hasty: Place) -> None:
     """With ``on_unknown="reauthorize"`` the others are told what is known, and nobody posts again."""
     others = kill_the_holder(hasty, "reauthorize")
@@ -86,6 +87,7 @@ def test_after_a_kill_nothing_is_replayed_where_the_profile_forbids_it(hasty: Pl
     assert hasty.provider.outcomes() == {"rotated": 1}
 
 
+@pytest.mark.long
 def test_a_replay_without_grace_costs_the_family(hasty: Place) -> None:
     """The control: what the policy ``reauthorize`` saves the user from at a strict provider.
 
@@ -121,6 +123,7 @@ def test_a_stalled_holder_does_not_post_outside_its_claim(hasty: Place) -> None:
     assert hasty.provider.outcomes() == {"rotated": 1}
 
 
+@pytest.mark.long
 def test_a_stalled_holder_that_posts_would_cost_the_family(hasty: Place) -> None:
     """The control: a holder that does not look at its deadline presents a token that is spent."""
     with turned_on(hasty.folder, POST_ANY_TIME):
@@ -150,6 +153,7 @@ def test_a_late_winner_is_saved(hasty: Place) -> None:
     assert hasty.provider.outcomes() == {"rotated": 1}
 
 
+@pytest.mark.long
 def test_a_late_winner_that_is_not_saved_costs_the_session(hasty: Place) -> None:
     """The control: a save that insists on a standing claim drops the only living token set."""
     with turned_on(hasty.folder, REFUSE_LATE_WINNERS):

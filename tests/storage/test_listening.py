@@ -374,6 +374,7 @@ os._exit(0 if all(heard) else 1)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["as it is", "control"])
 def test_a_greenlet_leaves_the_parents_connection_alone_in_a_forked_child(uri: str, how: str) -> None:
     """Greenlets live on in a child: one that listened there would take what the parent shall hear."""

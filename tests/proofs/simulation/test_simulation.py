@@ -30,6 +30,7 @@ RARELY_NOTICED = (
     "cache_put_without_epoch",
     "look_joined_after_sign_out",
     "refused_loser_ends_the_grant",
+    "rescue_ignored",
     "waits_anew_after_a_look",
 )
 """Mutants that take thousands of schedules to notice: for the long runs."""
