@@ -94,9 +94,9 @@ class Stores:
     ledger: Callable[[str], list[LedgerLine]]
 
 
-def memory_stores(clock: ManualClock) -> Stores:
-    """Return the stores in memory."""
-    store = MemoryGrantStore(clock)
+def memory_stores(clock: ManualClock, grants: MemoryGrantStore | None = None) -> Stores:
+    """Return the stores in memory; ``grants`` is a variant of the one for grants, on the same clock."""
+    store = grants or MemoryGrantStore(clock)
 
     def ledger(grant_id: str) -> list[LedgerLine]:
         return [

@@ -55,7 +55,15 @@ def sql_in(page: Path) -> str:
     return page.read_text().split("```sql\n")[1].split("```")[0]
 
 
-def _open(request: pytest.FixtureRequest, servers: Servers, backend: str | Variant) -> Database:
+@pytest.fixture(scope="module")
+def connections() -> int:
+    """How many connections the pool has; a module whose threads race asks for one each."""
+    return 2
+
+
+def _open(
+    request: pytest.FixtureRequest, servers: Servers, backend: str | Variant, connections: int
+) -> Database:
     if backend == "galera":
         uri = request.getfixturevalue("galera").new_database()
         backend = Variant(engine="mariadb", options={})
@@ -71,18 +79,18 @@ def _open(request: pytest.FixtureRequest, servers: Servers, backend: str | Varia
         engine = backend.engine
         uri = available(lambda: servers.new_database(engine))
     # A leak shows as a time-out at once instead of hiding behind an overflow connection.
-    return backend.database(uri, pool_size=2, max_overflow=0, pool_timeout=1.0)
+    return backend.database(uri, pool_size=connections, max_overflow=0, pool_timeout=1.0)
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def opened(
-    request: pytest.FixtureRequest, servers: Servers
+    request: pytest.FixtureRequest, servers: Servers, connections: int
 ) -> Iterator[Database | Callable[[ManualClock], Stores]]:
     """The database under test, or what makes stores that need none."""
     if callable(request.param):
         yield request.param
         return
-    database = _open(request, servers, request.param)
+    database = _open(request, servers, request.param, connections)
     yield database
     database.engine().dispose()
 

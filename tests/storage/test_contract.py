@@ -12,7 +12,7 @@ from flask_tokenrotate.attempts import Attempt
 from flask_tokenrotate.errors import LedgerConflict, StoreUnavailable
 from flask_tokenrotate.rotation.outcomes import SaveOutcome
 from flask_tokenrotate.rotation.tokens import Claim, Grant, Secret, TokenResponse
-from flask_tokenrotate.rotation.verdict import Misconfigured, NotPosted, NotSent, Verdict
+from flask_tokenrotate.rotation.verdict import CONSEQUENCES, Misconfigured, NotPosted, NotSent, Verdict
 from flask_tokenrotate.testing.clock import ManualClock
 
 from .backends import (
@@ -540,7 +540,12 @@ def test_a_new_token_version_has_slots_of_its_own(stores: Stores) -> None:
     assert stores.ledger(grant.id) == [(first.id, 0, "rotated", 200), (second.id, 0, None, None)]
 
 
-UNSPENT = [BUSY, NotSent(cause="dns"), NotPosted(), Misconfigured(error="invalid_client", cure="")]
+EXAMPLES: dict[str, Verdict] = {
+    verdict.consequences.ledger_name: verdict
+    for verdict in (BUSY, NotSent(cause="dns"), NotPosted(), Misconfigured(error="invalid_client", cure=""))
+}
+# A new verdict that leaves the refresh token unspent needs an example, or this raises KeyError.
+UNSPENT = [EXAMPLES[name] for name, follows in CONSEQUENCES.items() if follows.spent is False]
 
 
 @pytest.mark.parametrize("verdict", UNSPENT, ids=lambda verdict: verdict.consequences.ledger_name)

@@ -15,7 +15,6 @@ from flask_tokenrotate.rotation.tokens import Secret, TokenResponse, TokenSet
 from flask_tokenrotate.rotation.verdict import (
     Busy,
     Misconfigured,
-    NotSent,
     Refused,
     Rotated,
     Unknown,
@@ -88,7 +87,7 @@ class Message:
     @property
     def counts(self) -> bool:
         """Whether the refresh token may have been looked at: a busy provider did not."""
-        return not isinstance(self.meant, Busy | Misconfigured | NotSent)
+        return self.meant is None or self.meant.consequences.spent is not False
 
 
 @dataclass
