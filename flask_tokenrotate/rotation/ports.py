@@ -87,8 +87,8 @@ class GrantStore(Protocol):
         the grant has not ended and its token version is lower than ``claim.version``; whether the claim
         still stands does not matter (a late winner is welcome). Effect: version grows by one, doubts,
         failures and ``retry_at`` are cleared, the standing claim is cleared only if it is this one. The
-        ledger gets the redemption and its status in any case, also when nothing is stored. May be called
-        again after an error: saving twice is saving once.
+        ledger gets the redemption and its status, also when nothing is stored (that is tried once). May be
+        called again after an error: saving twice is saving once.
         """
         ...
 
