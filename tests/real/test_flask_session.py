@@ -35,7 +35,8 @@ def test_a_session_in_redis_serves_every_worker(
     tokens = provider.mint(expires_in=-1)
     environment = settings(f"sqlite:///{tmp_path}/grants.sqlite3", {"fake": provider.registration()})
     environment |= {"REDIS": redis_url, "FLASK_SESSION_KEY_PREFIX": prefix}
-    with gunicorn(APPLICATION, tmp_path, "--threads", "8", **environment) as url:
+    options = ["--threads", "8", "--worker-connections", "12"]  # one worker cannot take all of the wave
+    with gunicorn(APPLICATION, tmp_path, *options, **environment) as url:
         visitor = Visitor(url)
         grant = visitor.sign_in(tokens)
         answers = wave([visitor], 32)

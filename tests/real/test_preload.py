@@ -25,7 +25,7 @@ def answers_of_preloaded_workers(provider: FakeProvider, database: str, folder: 
     """Return what a session's requests bring from workers whose parent has read the database already."""
     create_tables(create_engine(database, poolclass=NullPool))
     environment = settings(database, {"fake": provider.registration()})
-    options = ["--preload", "--threads", "8"]
+    options = ["--preload", "--threads", "8", "--worker-connections", "12"]  # one cannot take all of the wave
     with gunicorn(APPLICATION, folder, *options, CONNECT_EARLY="yes", **environment) as url:
         visitor = Visitor(url)
         visitor.sign_in(provider.mint(expires_in=-1))
