@@ -51,7 +51,10 @@ class GrantStore(Protocol):
         ...
 
     def find(self, user_id: str, provider: str) -> str | None:
-        """Return the id of the user's newest grant at the provider that has not ended, or None."""
+        """Return the id of the user's newest grant at the provider that has not ended, or None.
+
+        It sees each `end` that has returned.
+        """
         ...
 
     def try_claim(

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 from flask import session
 
-from ..errors import ConfigurationError, TokenRotateError
+from ..errors import ConfigurationError, StoreUnavailable, TokenRotateError
 from ..rotation.tokens import Grant, NewGrant, TokenResponse
 from ..sessions import grants_in_session
 from ..sessions.chosen_interface import login_id_of, regenerate
@@ -113,27 +113,32 @@ def sign_out_everywhere(state: State, user_id: str) -> int:
     """End all grants and sessions of the user, then revoke the tokens; return the number of grants ended."""
     check_user_id(user_id)
     ended = state.sessions.end_everywhere(user_id)
-    if state.joined_grants is None:
-        ended += _end_in_own_store(state, user_id)
-    for grant_id in ended:
-        state.rotation.tokens.forget(grant_id)
-    reset_request_grants()
-    for grant_id in ended:
-        state.rotation.ending.revoke_signed_out(grant_id, notify=True)
+    try:
+        if state.joined_grants is None:
+            ended.extend(_end_in_own_store(state, user_id))
+    finally:  # what was ended is revoked, also where the store cannot end the rest
+        for grant_id in ended:
+            state.rotation.tokens.forget(grant_id)
+        reset_request_grants()
+        for grant_id in ended:
+            state.rotation.ending.revoke_signed_out(grant_id, notify=True)
     return len(ended)
 
 
-def _end_in_own_store(state: State, user_id: str) -> list[str]:
-    """End the user's grants in the application's own store, one by one; return their ids."""
-    ended = []
+def _end_in_own_store(state: State, user_id: str) -> Iterator[str]:
+    """End the user's grants in the application's own store, one by one; yield the id of each.
+
+    Raises `StoreUnavailable` if the store finds a grant again that has ended: it may read from a replica that
+    is behind, and then does not show which grants are left.
+    """
     for provider in state.provider_names():
         tried: set[str] = set()
-        # A store may read from a replica, which still has the grant that was just ended: try each once.
-        while (grant_id := state.grants.find(user_id, provider)) is not None and grant_id not in tried:
+        while (grant_id := state.grants.find(user_id, provider)) is not None:
+            if grant_id in tried:
+                raise StoreUnavailable(f"GrantStore.find returned the grant {grant_id}, which has ended.")
             tried.add(grant_id)
             if state.grants.end(grant_id, "signed_out"):
-                ended.append(grant_id)
-    return ended
+                yield grant_id
 
 
 def sign_out(state: State, provider: str) -> bool:
